@@ -1,0 +1,41 @@
+import { Command, Flags } from '@oclif/core';
+import { isPgError, PgError } from '../mdm/error.ts';
+import { resolveRoots, type Roots } from '../store/paths.ts';
+
+/** Exit codes as Docker has them: 125 the engine failed, 126 the command cannot be invoked, 127 it was not found. */
+export const EXIT_ENGINE = 125;
+const EXIT_OF_CODE: Record<string, number> = { COMMAND_NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
+
+/** What every pg command has: `--root`, and errors that say what was wrong, where, and what to do next. */
+export abstract class PgCommand extends Command {
+  static override baseFlags = {
+    root: Flags.string({
+      description: 'keep all data below DIR instead of /var/lib/pg, /run/pg and /etc/pg',
+      helpValue: 'DIR',
+      env: 'PG_ROOT',
+      helpGroup: 'GLOBAL',
+    }),
+  };
+
+  /** The directories that this call works in. */
+  protected roots(flags: { root?: string | undefined }): Roots {
+    return resolveRoots(flags.root, process.env, process.getuid?.() ?? 0);
+  }
+
+  protected override async catch(error: Error & { exitCode?: number; oclif?: { exit?: number }; code?: string }): Promise<void> {
+    if (error.oclif?.exit !== undefined && error.code === 'EEXIT') throw error;
+    if (process.env['PG_DEBUG']) process.stderr.write(`${error.stack ?? error.message}\n`);
+    process.stderr.write(`pg: ${error.message}\n`);
+    if (isPgError(error) && error.hint !== undefined) process.stderr.write(`    ${error.hint}\n`);
+    this.exit(isPgError(error) ? (EXIT_OF_CODE[error.code] ?? EXIT_ENGINE) : EXIT_ENGINE);
+  }
+
+  /** Refuses to go on without root, saying so. */
+  protected needRoot(what: string): void {
+    if (process.getuid?.() !== 0) {
+      throw new PgError('NEEDS_ROOT', `${what} needs root (it mounts filesystems and makes namespaces)`, {
+        hint: `run it as root: sudo pg ${this.id ?? ''}`.trimEnd(),
+      });
+    }
+  }
+}
