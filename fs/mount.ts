@@ -1,0 +1,77 @@
+import type { Roots } from '../store/paths.ts';
+
+/** What to mount, where. */
+export interface MountOptions {
+  roots: Roots;
+  /** Root of the image's trie; null is the empty image `scratch`. */
+  treeRoot: Uint8Array | null;
+  /** Directory of the writable layer's log (made when missing); null mounts the image alone, read-only. */
+  logDir: string | null;
+  /** An existing directory, absolute. A dead mount found there is detached first. */
+  mountPoint: string;
+  /** Refuse changes (EROFS) though there is a log. */
+  readOnly?: boolean;
+  /** Shows as the source in /proc/mounts, and names the mount in messages: a container's or an image's name. */
+  label: string;
+}
+
+/** A durable point in the history of a writable layer; `root` is the Merkle root of the log's first `size` bytes. */
+export interface Position {
+  epoch: number;
+  size: number;
+  root: Uint8Array;
+}
+
+/** What a mount has done since it started. */
+export interface FsStats {
+  /** FUSE requests by operation name (`LOOKUP`, `WRITE`, ...), those never seen left out. */
+  operations: Record<string, number>;
+  bytesRead: number;
+  bytesWritten: number;
+  /** fdatasync calls, and the FSYNC-like requests that they answered together. */
+  syncs: number;
+  syncRequests: number;
+  /** Whether there are entries that no fdatasync covers yet. */
+  dirty: boolean;
+  /** Set once writing the log failed: the mount is read-only since then, and why. */
+  failed: string | null;
+}
+
+/** One path that differs from the image: as `docker diff` has it, A added, C changed, D deleted. `path` is latin1 bytes, absolute in the container. */
+export interface FsChange {
+  kind: 'A' | 'C' | 'D';
+  path: string;
+}
+
+/** A running mount. It lives in this process (a worker thread serves it) and ends with it. */
+export interface Mount {
+  readonly mountPoint: string;
+  /**
+   * Makes everything acknowledged so far durable and hashed, and says where that is. Dirty pages still in the kernel are
+   * the caller's to flush first (syncfs). For a read-only mount without a log: size 0, the empty root.
+   * Throws PgError('MOUNT_FAILED') when the log cannot be written.
+   */
+  commit(): Promise<Position>;
+  /** The last position that was committed and hashed. */
+  position(): Promise<Position>;
+  stats(): Promise<FsStats>;
+  /** Writes a checkpoint, so that the next mount replays only what comes after it. */
+  checkpoint(): Promise<void>;
+  /** What the writable layer changed against the image, in path order. */
+  changes(): Promise<FsChange[]>;
+  /** Commits, takes the mount away (`lazy`: also when busy; the server goes on until the last user has left) and ends the server. */
+  unmount(lazy?: boolean): Promise<void>;
+  /** Resolves when the mount has ended, whoever ended it; rejects with a PgError when its server failed. */
+  readonly closed: Promise<void>;
+}
+
+/**
+ * Mounts an image, or an image with its writable layer, on `options.mountPoint` and serves it from a worker thread of this process.
+ * Resolves once the root directory answers. Needs root (or CAP_SYS_ADMIN) and /dev/fuse.
+ * Errors: PgError('NOT_ROOT' | 'NO_FUSE' | 'MOUNT_POINT' | 'MOUNT_FAILED').
+ * Nothing in this process may touch the mount point synchronously from the thread that serves it; other threads may.
+ */
+export async function startMount(options: MountOptions): Promise<Mount> {
+  const { mountAndServe } = await import('./mount-server.ts');
+  return mountAndServe(options);
+}
