@@ -11,7 +11,10 @@ export interface Column<Row> {
 
 /** The flags of every listing. */
 export const listFlags = {
-  format: Flags.string({ description: "'table', 'json', 'table TEMPLATE' or a Go template such as '{{.Names}}'", helpValue: 'FORMAT' }),
+  format: Flags.string({
+    description: "'table', 'json', 'table TEMPLATE' or a Go template such as '{{.Names}}'",
+    helpValue: 'FORMAT',
+  }),
   quiet: Flags.boolean({ char: 'q', description: 'show ids only' }),
   'no-trunc': Flags.boolean({ description: 'do not shorten ids and commands' }),
 };
@@ -26,14 +29,22 @@ export interface ListOptions {
  * Prints `rows` as docker prints a listing: aligned columns, `-q` (the value of `id`), `--format json` (one object a line),
  * `--format 'table {{.A}}\t{{.B}}'` or a plain template, a line a row.
  */
-export function printList<Row>(rows: readonly Row[], columns: readonly Column<Row>[], id: (row: Row, noTrunc: boolean) => string, options: ListOptions): void {
+export function printList<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  id: (row: Row, noTrunc: boolean) => string,
+  options: ListOptions,
+): void {
   const noTrunc = options['no-trunc'] === true;
   const format = options.format ?? 'table';
   if (options.quiet === true) return write(rows.map((row) => id(row, noTrunc)));
-  const record = (row: Row): Record<string, string> => Object.fromEntries(columns.map((c) => [c.key, c.value(row, noTrunc)]));
+  const record = (row: Row): Record<string, string> =>
+    Object.fromEntries(columns.map((c) => [c.key, c.value(row, noTrunc)]));
   if (format === 'json') return write(rows.map((row) => JSON.stringify(record(row))));
   if (format === 'table') {
-    return write(align([columns.map((c) => c.header), ...rows.map((row) => columns.map((c) => c.value(row, noTrunc)))]));
+    return write(
+      align([columns.map((c) => c.header), ...rows.map((row) => columns.map((c) => c.value(row, noTrunc)))]),
+    );
   }
   if (format.startsWith('table ')) {
     const template = format.slice('table '.length);
@@ -58,7 +69,12 @@ function write(lines: string[]): void {
 function align(lines: string[][]): string[] {
   const widths: number[] = [];
   for (const line of lines) line.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
-  return lines.map((line) => line.map((cell, i) => (i === line.length - 1 ? cell : cell.padEnd(widths[i]! + 3))).join('').trimEnd());
+  return lines.map((line) =>
+    line
+      .map((cell, i) => (i === line.length - 1 ? cell : cell.padEnd(widths[i]! + 3)))
+      .join('')
+      .trimEnd(),
+  );
 }
 
 /** `--filter key=value` words as a map of allowed values; a word without `=` or an unknown key is an error. */
@@ -68,7 +84,9 @@ export function parseFilters(words: readonly string[] | undefined, known: readon
     const at = word.indexOf('=');
     const key = at < 0 ? word : word.slice(0, at);
     if (at < 0 || !known.includes(key)) {
-      throw new PgError('BAD_FILTER', `invalid filter '${word}'`, { hint: `a filter is KEY=VALUE with KEY one of: ${known.join(', ')}` });
+      throw new PgError('BAD_FILTER', `invalid filter '${word}'`, {
+        hint: `a filter is KEY=VALUE with KEY one of: ${known.join(', ')}`,
+      });
     }
     filters.set(key, [...(filters.get(key) ?? []), word.slice(at + 1)]);
   }

@@ -15,7 +15,11 @@ type Node =
   | { kind: 'value'; pipeline: Pipeline }
   | { kind: 'range' | 'if' | 'with'; pipeline: Pipeline; then: Node[]; otherwise: Node[] };
 type Pipeline = Operand[][];
-type Operand = { kind: 'field'; path: string[]; rootVar: boolean } | { kind: 'literal'; value: unknown } | { kind: 'name'; name: string } | { kind: 'group'; pipeline: Pipeline };
+type Operand =
+  | { kind: 'field'; path: string[]; rootVar: boolean }
+  | { kind: 'literal'; value: unknown }
+  | { kind: 'name'; name: string }
+  | { kind: 'group'; pipeline: Pipeline };
 
 interface Token {
   action: boolean;
@@ -31,7 +35,10 @@ function tokenize(template: string): Token[] {
     const open = source.indexOf('{{', at);
     if (open < 0) break;
     const close = source.indexOf('}}', open);
-    if (close < 0) throw new PgError('BAD_TEMPLATE', `template: unclosed action in ${JSON.stringify(template)}`, { hint: 'an action ends with }}' });
+    if (close < 0)
+      throw new PgError('BAD_TEMPLATE', `template: unclosed action in ${JSON.stringify(template)}`, {
+        hint: 'an action ends with }}',
+      });
     let before = source.slice(at, open);
     let action = source.slice(open + 2, close);
     if (action.startsWith('- ')) {
@@ -103,7 +110,8 @@ function parsePipeline(text: string): Pipeline {
         at++;
       } else stages.at(-1)!.push(operand(word));
     }
-    if (stages.some((stage) => stage.length === 0)) throw new PgError('BAD_TEMPLATE', `template: an empty command in {{${text.trim()}}}`);
+    if (stages.some((stage) => stage.length === 0))
+      throw new PgError('BAD_TEMPLATE', `template: an empty command in {{${text.trim()}}}`);
     return stages;
   };
   return parse();
@@ -144,8 +152,10 @@ const FUNCTIONS: Record<string, (...args: unknown[]) => unknown> = {
   lower: (text) => show(text).toLowerCase(),
   upper: (text) => show(text).toUpperCase(),
   title: (text) => show(text).replace(/\b\w/g, (c) => c.toUpperCase()),
-  len: (value) => (typeof value === 'string' || Array.isArray(value) ? value.length : Object.keys(value as object).length),
-  index: (value, ...keys) => keys.reduce((at, key) => (at as Record<string, unknown> | undefined)?.[String(key)], value),
+  len: (value) =>
+    typeof value === 'string' || Array.isArray(value) ? value.length : Object.keys(value as object).length,
+  index: (value, ...keys) =>
+    keys.reduce((at, key) => (at as Record<string, unknown> | undefined)?.[String(key)], value),
   println: (...values) => `${values.map(show).join(' ')}\n`,
   eq: (a, ...others) => others.some((b) => a === b),
   ne: (a, b) => a !== b,
@@ -162,7 +172,9 @@ function evaluate(pipeline: Pipeline, dot: unknown, root: unknown): unknown {
     if (head!.kind === 'name') {
       const fn = FUNCTIONS[head!.name];
       if (fn === undefined) {
-        throw new PgError('BAD_TEMPLATE', `template: function "${head!.name}" not defined`, { hint: `known: ${Object.keys(FUNCTIONS).join(' ')}` });
+        throw new PgError('BAD_TEMPLATE', `template: function "${head!.name}" not defined`, {
+          hint: `known: ${Object.keys(FUNCTIONS).join(' ')}`,
+        });
       }
       carried = [fn(...args)];
     } else carried = [valueOf(head!, dot, root)];
@@ -179,7 +191,10 @@ function valueOf(operand: Operand, dot: unknown, root: unknown): unknown {
     case 'name':
       return evaluate([[operand]], dot, root);
     case 'field':
-      return operand.path.reduce<unknown>((at, key) => (at !== null && typeof at === 'object' ? (at as Record<string, unknown>)[key] : undefined), operand.rootVar ? root : dot);
+      return operand.path.reduce<unknown>(
+        (at, key) => (at !== null && typeof at === 'object' ? (at as Record<string, unknown>)[key] : undefined),
+        operand.rootVar ? root : dot,
+      );
   }
 }
 
@@ -191,5 +206,7 @@ function renderNode(node: Node, dot: unknown, root: unknown): string {
   if (!truthy(value)) return block(node.otherwise, dot);
   if (node.kind === 'if') return block(node.then, dot);
   if (node.kind === 'with') return block(node.then, value);
-  return Object.values(value as object).map((item) => block(node.then, item)).join('');
+  return Object.values(value as object)
+    .map((item) => block(node.then, item))
+    .join('');
 }
