@@ -1,6 +1,22 @@
+/**
+ * From a layer's blob to its tar. What the first bytes say counts, not the media type: Docker, containerd and podman all sniff, and
+ * images with the wrong media type exist.
+ *
+ * gzip blobs may be several members one after another (RFC 1952 section 2.2; eStargz), zstd blobs several frames, skippable ones among
+ * them (RFC 8878 section 3.1; zstd:chunked).
+ */
+import assert from 'node:assert';
+import { createHash, type Hash } from 'node:crypto';
+import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
+import { PgError, isPgError } from '../../mdm/error.ts';
+import { digestMismatch, splitDigest } from './digest.ts';
 import type { ImageSource, LayerBlob } from './source.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
+
+/** Bytes per piece of unpacked output. */
+const OUTPUT_BYTES = 512 * 1024;
+const MAGIC_BYTES = 4;
 
 export interface LayerTarOptions {
   signal?: AbortSignal;
@@ -16,7 +32,163 @@ export interface LayerTar {
   compression: Compression | null;
 }
 
-/** Opens a layer's tar: blob verified (digest, size), decompressed by its first bytes, verified again (DiffID). Limits are the caller's. */
+/**
+ * Opens a layer's tar: blob verified (digest, size), decompressed by its first bytes, verified again (DiffID, code DIGEST_MISMATCH).
+ * A blob that does not unpack is BLOB_DAMAGED. How much may come out is for the caller to limit: stop reading and all is closed.
+ */
 export function openLayerTar(source: ImageSource, layer: LayerBlob, options: LayerTarOptions = {}): LayerTar {
-  return { bytes: source.openBlob(layer, options.signal), compression: null };
+  const tar: LayerTar = { bytes: layerBytes(), compression: null };
+  async function* layerBytes(): AsyncGenerator<Uint8Array> {
+    const stop = new AbortController();
+    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
+    const what = `layer ${layer.index + 1} (${layer.digest ?? layer.diffId}) of ${source.describe()}`;
+    try {
+      const blob = counted(source.openBlob(layer, signal), options.onBlobBytes);
+      const unpacked = decompressed(blob, what, (compression) => (tar.compression = compression));
+      let hash: Hash | null = null;
+      const { algorithm } = splitDigest(layer.diffId, what);
+      for await (const chunk of unpacked) {
+        // An uncompressed blob whose digest is the DiffID is hashed on its way out of the source already.
+        if (tar.compression !== 'none' || layer.digest !== layer.diffId) {
+          hash ??= createHash(algorithm);
+          hash.update(chunk);
+        }
+        yield chunk;
+      }
+      if (tar.compression === 'none' && layer.digest === layer.diffId) return;
+      const actual = `${algorithm}:${(hash ?? createHash(algorithm)).digest('hex')}`;
+      if (actual !== layer.diffId) throw digestMismatch(`the uncompressed tar of ${what}`, layer.diffId, actual);
+    } finally {
+      stop.abort();
+    }
+  }
+  return tar;
+}
+
+/** What the first bytes of a blob say (RFC 1952 section 2.3.1, RFC 8878 section 3.1). */
+export function detectCompression(head: Uint8Array): Compression {
+  const [a, b, c, d] = head;
+  if (a === 0x1f && b === 0x8b) return 'gzip';
+  if (a === 0x28 && b === 0xb5 && c === 0x2f && d === 0xfd) return 'zstd';
+  // A skippable frame comes first in some seekable files.
+  if (a !== undefined && (a & 0xf0) === 0x50 && b === 0x2a && c === 0x4d && d === 0x18) return 'zstd';
+  return 'none';
+}
+
+/**
+ * Unpacks `blob` by its first bytes, telling `onDetected` before the first piece; uncompressed bytes pass through as they are.
+ * All of `blob` is read, also what follows the compressed data, so that whoever verifies it sees the whole. Throws BLOB_DAMAGED.
+ */
+export async function* decompressed(
+  blob: AsyncIterable<Uint8Array>,
+  what: string,
+  onDetected?: (compression: Compression) => void,
+): AsyncGenerator<Uint8Array> {
+  const iterator = blob[Symbol.asyncIterator]();
+  try {
+    const head = await takeHead(iterator);
+    const compression = detectCompression(head);
+    onDetected?.(compression);
+    const whole = prepended(head, iterator);
+    if (compression === 'none') yield* whole;
+    else yield* unpack(whole, compression, what);
+  } finally {
+    // Not awaited: it waits for a read under way, which may be a stalled network; the signal of the owner ends that.
+    iterator.return?.().catch(() => undefined);
+  }
+}
+
+async function takeHead(iterator: AsyncIterator<Uint8Array>): Promise<Uint8Array> {
+  let head: Uint8Array = new Uint8Array(0);
+  while (head.length < MAGIC_BYTES) {
+    const next = await iterator.next();
+    if (next.done) break;
+    head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+  }
+  return head;
+}
+
+async function* prepended(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (head.length > 0) yield head;
+  for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+}
+
+async function* counted(
+  chunks: AsyncIterable<Uint8Array>,
+  onBytes: ((bytes: number) => void) | undefined,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    onBytes?.(chunk.length);
+    yield chunk;
+  }
+}
+
+async function* unpack(
+  packed: AsyncGenerator<Uint8Array>,
+  compression: 'gzip' | 'zstd',
+  what: string,
+): AsyncGenerator<Uint8Array> {
+  const engine =
+    compression === 'gzip'
+      ? createGunzip({ chunkSize: OUTPUT_BYTES })
+      : createZstdDecompress({ chunkSize: OUTPUT_BYTES });
+  const feeding = feed(engine, packed, compression === 'zstd').catch((error: unknown) => {
+    engine.destroy(error as Error);
+    throw error;
+  });
+  feeding.catch(() => undefined);
+  try {
+    for await (const chunk of engine) yield chunk as Uint8Array;
+    await feeding;
+  } catch (error) {
+    throw isPgError(error) || !isZlibError(error) ? error : damaged(what, compression, error);
+  } finally {
+    engine.destroy();
+  }
+}
+
+/** Pushes all of `packed` through, reading one piece ahead while the engine works on the one before. */
+async function feed(
+  engine: Gunzip | ZstdDecompress,
+  packed: AsyncGenerator<Uint8Array>,
+  isZstd: boolean,
+): Promise<void> {
+  let ahead = packed.next();
+  for (;;) {
+    const next = await ahead;
+    if (next.done) break;
+    ahead = packed.next();
+    ahead.catch(() => undefined);
+    if (next.value.length > 0) await push(engine, next.value, isZstd);
+  }
+  engine.end();
+}
+
+/**
+ * node:zlib's gunzip goes on to the next member by itself; its zstd stops at the end of a frame and drops what follows in the same
+ * write, so that is written again from there.
+ */
+async function push(engine: Gunzip | ZstdDecompress, piece: Uint8Array, isZstd: boolean): Promise<void> {
+  let rest = piece;
+  do {
+    const before = engine.bytesWritten;
+    await new Promise<void>((resolve, reject) => {
+      engine.write(rest, (error) => (error ? reject(error) : resolve()));
+    });
+    const taken = engine.bytesWritten - before;
+    assert(!isZstd || taken > 0, 'zstd took nothing and did not complain');
+    rest = rest.subarray(taken);
+  } while (isZstd && rest.length > 0);
+}
+
+function isZlibError(error: unknown): error is Error & { code: string } {
+  return error instanceof Error && /^(Z_|ZSTD_)/.test(String((error as NodeJS.ErrnoException).code));
+}
+
+function damaged(what: string, compression: string, error: Error & { code: string }): PgError {
+  const why = error.code === 'Z_BUF_ERROR' ? 'the compressed data ends too early' : error.message;
+  return new PgError('BLOB_DAMAGED', `${what} does not unpack as ${compression}: ${why}`, {
+    hint: 'nothing of it was used; fetch or copy the image again',
+    cause: error,
+  });
 }
