@@ -22,7 +22,9 @@ export abstract class PgCommand extends Command {
     return resolveRoots(flags.root, process.env, process.getuid?.() ?? 0);
   }
 
-  protected override async catch(error: Error & { exitCode?: number; oclif?: { exit?: number }; code?: string }): Promise<void> {
+  protected override async catch(
+    error: Error & { exitCode?: number; oclif?: { exit?: number }; code?: string },
+  ): Promise<void> {
     if (error.oclif?.exit !== undefined && error.code === 'EEXIT') throw error;
     if (process.env['PG_DEBUG']) process.stderr.write(`${error.stack ?? error.message}\n`);
     process.stderr.write(`pg: ${error.message}\n`);

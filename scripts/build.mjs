@@ -1,12 +1,24 @@
-// Compiles the wasm kernels and the TypeScript of every room into dist/, then writes oclif's command manifest.
+// Compiles the wasm kernels and the TypeScript of every room into dist/, copies data files, writes oclif's command manifest.
 import { execFileSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, globSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const home = join(dirname(fileURLToPath(import.meta.url)), '..');
-const run = (args) => execFileSync(process.execPath, args, { cwd: home, stdio: 'inherit' });
+const dist = join(home, 'dist');
 
-if (existsSync(join(home, 'scripts/build-wasm.mjs'))) run(['scripts/build-wasm.mjs']);
-rmSync(join(home, 'dist'), { recursive: true, force: true });
-run(['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']);
+execFileSync(process.execPath, ['scripts/build-wasm.mjs'], { cwd: home, stdio: 'inherit' });
+rmSync(dist, { recursive: true, force: true });
+execFileSync('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.build.json'], { cwd: home, stdio: 'inherit' });
+for (const data of globSync('{cli,runtime,fs,layers,mdm,store,grid}/**/*.json', { cwd: home }))
+  cpSync(join(home, data), join(dist, data));
+
+// Without the manifest oclif would load every command to start one.
+rmSync(join(home, 'oclif.manifest.json'), { force: true });
+if (existsSync(join(dist, 'cli/commands'))) {
+  const { Plugin } = await import('@oclif/core');
+  const plugin = new Plugin({ root: home, ignoreManifest: true, errorOnManifestCreate: true });
+  await plugin.load();
+  writeFileSync(join(home, 'oclif.manifest.json'), JSON.stringify(plugin.manifest));
+}
+writeFileSync(join(dist, '.built'), '');

@@ -50,14 +50,17 @@ describe('the house', () => {
         const to = roomOf(target);
         assert.ok(FLOOR[to] !== undefined, `${relative(HOME, file)} imports ${match[1]}, which is in no room`);
         const forbidden = NEVER.some(([a, b]) => from === a && (to === b || to.startsWith(`${b}/`)));
-        if (from !== to && (FLOOR[from]! <= FLOOR[to]! || forbidden)) wrong.push(`${relative(HOME, file)} (${from}) -> ${match[1]} (${to})`);
+        if (from !== to && (FLOOR[from]! <= FLOOR[to]! || forbidden))
+          wrong.push(`${relative(HOME, file)} (${from}) -> ${match[1]} (${to})`);
       }
     }
     assert.deepEqual(wrong, []);
   });
 
   it('keeps files short enough to read', () => {
-    const long = files.map((f) => [readFileSync(f, 'utf8').split('\n').length, relative(HOME, f)] as const).filter(([n]) => n > 500);
+    const long = files
+      .map((f) => [readFileSync(f, 'utf8').split('\n').length, relative(HOME, f)] as const)
+      .filter(([n]) => n > 500);
     assert.deepEqual(long, []);
   });
 });

@@ -4,7 +4,7 @@
  * Layers: the Debian base (shared by all), the packages, the files of recipes.ts. `busybox` is one layer with Debian's static busybox.
  * Needs root, overlayfs and mmdebstrap. Results: `.cache/images/NAME.tar`, OCI archives (image-spec, image-layout.md), kept between calls.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
@@ -39,12 +39,13 @@ interface Layer {
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const sh = (script: string, env: Record<string, string> = {}): void => {
-  execFileSync('sh', ['-ec', script], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C', ...env },
-  });
-};
+/** Runs a shell script; what it says is shown only when it fails. */
+function sh(script: string): void {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+  const result = spawnSync('sh', ['-ec', script], { encoding: 'utf8', env, maxBuffer: 64 << 20 });
+  if (result.status !== 0)
+    throw new Error(`failed (${result.status ?? result.signal}): ${script}\n${result.stdout}${result.stderr}`);
+}
 
 /** The archive of the image NAME, built if it is not in the cache. */
 export function imageArchive(name: string): string {

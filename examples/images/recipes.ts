@@ -69,6 +69,7 @@ export const RECIPES: Record<string, Recipe> = {
   },
   postgres: {
     packages: ['postgresql', 'postgresql-contrib'],
+    setup: 'rm -rf /var/lib/postgresql/15/main /etc/postgresql/15/main',
     files: {
       '/usr/local/bin/start-postgres': {
         mode: 0o755,

@@ -1,0 +1,93 @@
+// Compiles mdm/kernel/assembly (AssemblyScript) to mdm/kernel/kernel-bytes.ts: the wasm module as base64, so that it needs no file at run time.
+// The twelve rounds of BLAKE2b are written out here: a loop over them would index the sixteen words by number and keep none in a register.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import asc from 'assemblyscript/asc';
+
+const KERNEL = join(dirname(fileURLToPath(import.meta.url)), '..', 'mdm', 'kernel');
+const MARK = '/* twelve rounds: scripts/build-wasm.mjs writes them here */';
+
+/** RFC 7693, section 2.7. */
+const SIGMA = [
+  [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+  [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
+  [11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4],
+  [7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8],
+  [9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13],
+  [2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9],
+  [12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11],
+  [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
+  [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
+  [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
+];
+/** Columns, then diagonals. */
+const QUARTERS = [
+  [0, 4, 8, 12],
+  [1, 5, 9, 13],
+  [2, 6, 10, 14],
+  [3, 7, 11, 15],
+  [0, 5, 10, 15],
+  [1, 6, 11, 12],
+  [2, 7, 8, 13],
+  [3, 4, 9, 14],
+];
+
+const add = (x, y) => `v128.add<i64>(${x}, ${y})`;
+const xor = (x, y) => `v128.xor(${x}, ${y})`;
+const constant = (index) => `v128.load(CONSTANTS, ${16 * index})`;
+/** a + b + message word; the word first, for it is there before b is. Words 9 to 15 of a 65-byte message are zero. */
+const sum = (a, b, word) => (word < 9 ? add(add(a, `m${word}`), b) : add(a, b));
+
+/** The mixing function G (RFC 7693, section 3.1) on quarter `g` of round `r`, as AssemblyScript statements. */
+function mix(r, g) {
+  const [a, b, c, d] = QUARTERS[g].map((i) => `v${i}`);
+  const [x, y] = [SIGMA[r % 10][2 * g], SIGMA[r % 10][2 * g + 1]];
+  const start = r === 0 && g < 4;
+  const end = r === 11 && g >= 4;
+  return [
+    `${a} = ${start ? add(a, `m${x}`) : sum(a, b, x)}`,
+    `${d} = ${xor(start && g > 0 ? constant(4 + g) : d, a)}`,
+    `${d} = v128.shuffle<u32>(${d}, ${d}, 1, 0, 3, 2)`,
+    `${c} = ${add(start ? constant(8 + g) : c, d)}`,
+    `${b} = ${xor(start ? constant(12 + g) : b, c)}`,
+    `${b} = i8x16.relaxed_swizzle(${b}, r24)`,
+    `${a} = ${sum(a, b, y)}`,
+    `${d} = i8x16.relaxed_swizzle(${xor(d, a)}, r16)`,
+    `${c} = ${add(c, d)}`,
+    // The last b of all is no part of a 256-bit digest.
+    ...(end ? [] : [`${b} = ${xor(b, c)}`, `${b} = ${xor(add(b, b), `v128.shr<u64>(${b}, 63)`)}`]),
+  ];
+}
+
+function rounds() {
+  const statements = [];
+  for (let r = 0; r < 12; r++) for (let g = 0; g < 8; g++) statements.push(...mix(r, g));
+  return statements.map((s) => `  ${s};`).join('\n');
+}
+
+const source = (name) => {
+  try {
+    return readFileSync(join(KERNEL, 'assembly', name), 'utf8').replace(MARK, () => rounds());
+  } catch {
+    return null; // the compiler also asks for names it only guesses at
+  }
+};
+let wasm;
+const options = ['--runtime', 'stub', '-O3', '--noAssert', '--enable', 'simd', '--enable', 'relaxed-simd', '--memoryBase', '1024'];
+const { error, stderr } = await asc.main(['kernel.ts', '--outFile', 'kernel.wasm', '--initialMemory', '208', '--maximumMemory', '208', ...options], {
+  readFile: source,
+  writeFile: (name, bytes) => {
+    if (name === 'kernel.wasm') wasm = bytes;
+  },
+  listFiles: () => [],
+});
+if (error !== null || wasm === undefined) {
+  console.error(stderr.toString());
+  throw error ?? new Error('the AssemblyScript compiler wrote nothing');
+}
+const base64 = Buffer.from(wasm).toString('base64');
+writeFileSync(
+  join(KERNEL, 'kernel-bytes.ts'),
+  `// Written by scripts/build-wasm.mjs from mdm/kernel/assembly. Not in the repository.\nexport const KERNEL_WASM_BASE64 =\n  '${base64}';\n`,
+);
