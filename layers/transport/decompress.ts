@@ -132,6 +132,8 @@ async function* unpack(
     compression === 'gzip'
       ? createGunzip({ chunkSize: OUTPUT_BYTES })
       : createZstdDecompress({ chunkSize: OUTPUT_BYTES });
+  // Errors come back through `written`; one after the last piece was read has no other listener.
+  engine.on('error', () => undefined);
   const feeding = feed(engine, packed, compression === 'zstd').catch((error: unknown) => {
     engine.destroy(error as Error);
     throw error;
@@ -169,16 +171,27 @@ async function feed(
  * write, so that is written again from there.
  */
 async function push(engine: Gunzip | ZstdDecompress, piece: Uint8Array, isZstd: boolean): Promise<void> {
-  let rest = piece;
-  do {
+  for (let rest = piece; rest.length > 0;) {
     const before = engine.bytesWritten;
-    await new Promise<void>((resolve, reject) => {
-      engine.write(rest, (error) => (error ? reject(error) : resolve()));
-    });
+    await written(engine, rest);
+    if (!isZstd) return;
     const taken = engine.bytesWritten - before;
-    assert(!isZstd || taken > 0, 'zstd took nothing and did not complain');
+    assert(taken > 0, 'zstd took nothing and did not complain');
     rest = rest.subarray(taken);
-  } while (isZstd && rest.length > 0);
+  }
+}
+
+/** A write whose engine fails or is destroyed meanwhile never calls back; the engine's `close` always comes. */
+function written(engine: Gunzip | ZstdDecompress, piece: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onClose = (): void => reject(engine.errored ?? new Error('the reader has gone'));
+    engine.once('close', onClose);
+    engine.write(piece, (error) => {
+      engine.off('close', onClose);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
 }
 
 function isZlibError(error: unknown): error is Error & { code: string } {
