@@ -74,14 +74,28 @@ const source = (name) => {
   }
 };
 let wasm;
-const options = ['--runtime', 'stub', '-O3', '--noAssert', '--enable', 'simd', '--enable', 'relaxed-simd', '--memoryBase', '1024'];
-const { error, stderr } = await asc.main(['kernel.ts', '--outFile', 'kernel.wasm', '--initialMemory', '208', '--maximumMemory', '208', ...options], {
-  readFile: source,
-  writeFile: (name, bytes) => {
-    if (name === 'kernel.wasm') wasm = bytes;
+const options = [
+  '--runtime',
+  'stub',
+  '-O3',
+  '--noAssert',
+  '--enable',
+  'simd',
+  '--enable',
+  'relaxed-simd',
+  '--memoryBase',
+  '1024',
+];
+const { error, stderr } = await asc.main(
+  ['kernel.ts', '--outFile', 'kernel.wasm', '--initialMemory', '208', '--maximumMemory', '208', ...options],
+  {
+    readFile: source,
+    writeFile: (name, bytes) => {
+      if (name === 'kernel.wasm') wasm = bytes;
+    },
+    listFiles: () => [],
   },
-  listFiles: () => [],
-});
+);
 if (error !== null || wasm === undefined) {
   console.error(stderr.toString());
   throw error ?? new Error('the AssemblyScript compiler wrote nothing');
