@@ -123,66 +123,94 @@ async function* counted(
   }
 }
 
+/**
+ * node:zlib's gunzip goes on to the next member by itself; its zstd stops for good at the end of a frame when more follows in the same
+ * write, so what follows gets another engine.
+ */
 async function* unpack(
   packed: AsyncGenerator<Uint8Array>,
   compression: 'gzip' | 'zstd',
   what: string,
 ): AsyncGenerator<Uint8Array> {
-  const engine =
-    compression === 'gzip'
-      ? createGunzip({ chunkSize: OUTPUT_BYTES })
-      : createZstdDecompress({ chunkSize: OUTPUT_BYTES });
-  // Errors come back through `written`; one after the last piece was read has no other listener.
-  engine.on('error', () => undefined);
-  const feeding = feed(engine, packed, compression === 'zstd').catch((error: unknown) => {
-    engine.destroy(error as Error);
-    throw error;
-  });
-  feeding.catch(() => undefined);
-  try {
-    for await (const chunk of engine) yield chunk as Uint8Array;
-    await feeding;
-  } catch (error) {
-    throw isPgError(error) || !isZlibError(error) ? error : damaged(what, compression, error);
-  } finally {
-    engine.destroy();
+  const pieces = new Pieces(packed);
+  for (let more = true; more;) {
+    const engine: Engine =
+      compression === 'gzip'
+        ? createGunzip({ chunkSize: OUTPUT_BYTES })
+        : createZstdDecompress({ chunkSize: OUTPUT_BYTES });
+    // Errors come back through `written`; one after the last piece was read has no other listener.
+    engine.on('error', () => undefined);
+    const feeding = feed(engine, pieces, compression === 'zstd').catch((error: unknown) => {
+      engine.destroy(error as Error);
+      throw error;
+    });
+    feeding.catch(() => undefined);
+    try {
+      for await (const chunk of engine) yield chunk as Uint8Array;
+      more = await feeding;
+    } catch (error) {
+      throw isPgError(error) || !isZlibError(error) ? error : damaged(what, compression, error);
+    } finally {
+      engine.destroy();
+    }
   }
 }
 
-/** Pushes all of `packed` through, reading one piece ahead while the engine works on the one before. */
-async function feed(
-  engine: Gunzip | ZstdDecompress,
-  packed: AsyncGenerator<Uint8Array>,
-  isZstd: boolean,
-): Promise<void> {
-  let ahead = packed.next();
-  for (;;) {
-    const next = await ahead;
-    if (next.done) break;
-    ahead = packed.next();
-    ahead.catch(() => undefined);
-    if (next.value.length > 0) await push(engine, next.value, isZstd);
+type Engine = Gunzip | ZstdDecompress;
+
+/** Pushes pieces through `engine` to their end (false) or to the end of a zstd frame within a piece (true: there is more to unpack). */
+async function feed(engine: Engine, pieces: Pieces, isZstd: boolean): Promise<boolean> {
+  for (let piece = await pieces.next(); piece !== null; piece = await pieces.next()) {
+    if (piece.length === 0) continue;
+    const before = engine.bytesWritten;
+    await written(engine, piece);
+    const taken = engine.bytesWritten - before;
+    if (isZstd && taken < piece.length) {
+      assert(taken > 0, 'zstd took nothing and did not complain');
+      pieces.putBack(piece.subarray(taken));
+      engine.end();
+      return true;
+    }
   }
   engine.end();
+  return false;
 }
 
-/**
- * node:zlib's gunzip goes on to the next member by itself; its zstd stops at the end of a frame and drops what follows in the same
- * write, so that is written again from there.
- */
-async function push(engine: Gunzip | ZstdDecompress, piece: Uint8Array, isZstd: boolean): Promise<void> {
-  for (let rest = piece; rest.length > 0;) {
-    const before = engine.bytesWritten;
-    await written(engine, rest);
-    if (!isZstd) return;
-    const taken = engine.bytesWritten - before;
-    assert(taken > 0, 'zstd took nothing and did not complain');
-    rest = rest.subarray(taken);
+/** Pieces in order, the next one asked for while the engine still works on this one. */
+class Pieces {
+  readonly #iterator: AsyncIterator<Uint8Array>;
+  #ahead: Promise<IteratorResult<Uint8Array>>;
+  #rest: Uint8Array | null = null;
+
+  constructor(iterator: AsyncIterator<Uint8Array>) {
+    this.#iterator = iterator;
+    this.#ahead = this.#ask();
+  }
+
+  async next(): Promise<Uint8Array | null> {
+    const rest = this.#rest;
+    this.#rest = null;
+    if (rest !== null) return rest;
+    const next = await this.#ahead;
+    if (next.done) return null;
+    this.#ahead = this.#ask();
+    return next.value;
+  }
+
+  putBack(rest: Uint8Array): void {
+    this.#rest = rest;
+  }
+
+  #ask(): Promise<IteratorResult<Uint8Array>> {
+    const asked = this.#iterator.next();
+    // Looked at when its turn comes; until then a failure is not "unhandled".
+    asked.catch(() => undefined);
+    return asked;
   }
 }
 
 /** A write whose engine fails or is destroyed meanwhile never calls back; the engine's `close` always comes. */
-function written(engine: Gunzip | ZstdDecompress, piece: Uint8Array): Promise<void> {
+function written(engine: Engine, piece: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     const onClose = (): void => reject(engine.errored ?? new Error('the reader has gone'));
     engine.once('close', onClose);
