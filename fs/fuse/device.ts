@@ -1,0 +1,99 @@
+import { closeSync, constants, openSync } from 'node:fs';
+import koffi from 'koffi';
+import { PgError } from '../../mdm/error.ts';
+import { ERRNO, errnoName } from './errno.ts';
+import { NOTIFY, ROOT_NODE_ID } from './protocol.ts';
+
+/** The FUSE device and the system calls around it that Node does not have: mount(2), umount2(2), and read(2) without exceptions. */
+
+const libc = koffi.load(null);
+const cRead = libc.func('long read(int, void *, size_t)');
+const cWrite = libc.func('long write(int, void *, size_t)');
+const cMount = libc.func('int mount(const char *, const char *, const char *, unsigned long, const char *)');
+const cUmount2 = libc.func('int umount2(const char *, int)');
+
+/** mount(2) flags. */
+const MS_RDONLY = 1;
+/** umount2(2) flags. */
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+
+/** read(2), blocking: the bytes read, or the negative of an errno. */
+export function readDevice(fd: number, into: Uint8Array): number {
+  const result = cRead(fd, into, into.length) as number;
+  return result < 0 ? -koffi.errno() : result;
+}
+
+/** write(2) of the first `length` bytes: the bytes written, or the negative of an errno. The device takes an answer whole or not at all. */
+export function writeDevice(fd: number, bytes: Uint8Array, length: number): number {
+  const result = cWrite(fd, bytes, length) as number;
+  return result < 0 ? -koffi.errno() : result;
+}
+
+/** Opens /dev/fuse. PgError('NO_FUSE') when this machine or this user has none. */
+export function openDevice(): number {
+  try {
+    return openSync('/dev/fuse', constants.O_RDWR);
+  } catch (cause) {
+    throw new PgError('NO_FUSE', `cannot open /dev/fuse: ${(cause as Error).message}`, {
+      hint: 'load the module (modprobe fuse), or give the container the device; see pg doctor',
+      cause,
+    });
+  }
+}
+
+export interface FuseMountOptions {
+  mountPoint: string;
+  /** Shows as the source in /proc/mounts. */
+  source: string;
+  readOnly: boolean;
+}
+
+/**
+ * mount(2) of the connection behind `fd`. Container roots need device nodes, setuid and every user's access; permission checks are the
+ * kernel's (default_permissions). PgError('NOT_ROOT' | 'MOUNT_FAILED').
+ */
+export function mountDevice(fd: number, options: FuseMountOptions): void {
+  const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other`;
+  const flags = options.readOnly ? MS_RDONLY : 0;
+  if (cMount(options.source, options.mountPoint, 'fuse.pg', flags, data) === 0) return;
+  const errno = koffi.errno();
+  if (errno === ERRNO.EPERM) {
+    throw new PgError('NOT_ROOT', `mounting on ${options.mountPoint} is not permitted`, { hint: 'run pg as root' });
+  }
+  throw new PgError('MOUNT_FAILED', `cannot mount on ${options.mountPoint}: ${errnoName(errno)}`);
+}
+
+/** umount2(2). `lazy` takes the mount out of the tree though it is busy. Returns the errno's name, or undefined when done. Blocks while the kernel writes back. */
+export function unmountPath(mountPoint: string, lazy: boolean): Promise<string | undefined> {
+  return new Promise((resolve, reject) => {
+    cUmount2.async(mountPoint, (lazy ? MNT_DETACH : 0) | UMOUNT_NOFOLLOW, (error: Error | null, result: number) => {
+      if (error !== null) reject(error);
+      else resolve(result === 0 ? undefined : errnoName(koffi.errno()));
+    });
+  });
+}
+
+/** umount2(2) with MNT_DETACH, at once: for the moment of exit. */
+export function detachPath(mountPoint: string): void {
+  cUmount2(mountPoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+/**
+ * Wakes the thread that is blocked reading `fd`: asks the kernel for the cached pages of the root directory beyond its end, which it answers
+ * with a NOTIFY_REPLY request of no bytes (FUSE_NOTIFY_RETRIEVE). Needs no path, no thread pool and no answer from the server, and works
+ * for as long as the connection does. Returns false when it has ended.
+ */
+export function kick(fd: number): boolean {
+  const message = Buffer.alloc(16 + 32);
+  message.writeUInt32LE(message.length, 0);
+  message.writeInt32LE(NOTIFY.RETRIEVE, 4);
+  message.writeBigUInt64LE(BigInt(ROOT_NODE_ID), 16 + 8);
+  message.writeBigUInt64LE(2n ** 40n, 16 + 16);
+  return writeDevice(fd, message, message.length) === message.length;
+}
+
+/** Closes a device descriptor that no server took over. */
+export function closeDevice(fd: number): void {
+  closeSync(fd);
+}

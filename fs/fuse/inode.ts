@@ -1,0 +1,149 @@
+import type { SetAttr } from '../view/view.ts';
+import { ERRNO } from './errno.ts';
+import { FATTR, STATFS_OUT_BYTES, WRITE_KILL_SUIDGID } from './protocol.ts';
+import type { Reply } from './reply.ts';
+import type { Request } from './request.ts';
+import { callerOf, NO_REPLY, type Session } from './session.ts';
+
+/** Operations on inodes: attributes, data, extended attributes, durability. Arguments are at the offsets of the `fuse_*_in` structures. */
+
+export function getattr(session: Session, request: Request, reply: Reply): number {
+  return reply.attrOut(session.view.getattr(request.nodeid));
+}
+
+export function statx(session: Session, request: Request, reply: Reply): number {
+  return reply.statx(session.view.getattr(request.nodeid));
+}
+
+/** `struct fuse_setattr_in`. */
+export function setattr(session: Session, request: Request, reply: Reply): number {
+  const valid = request.u32(0);
+  const changes: SetAttr = {};
+  if ((valid & FATTR.MODE) !== 0) changes.mode = request.u32(68) & 0o7777;
+  if ((valid & FATTR.UID) !== 0) changes.uid = request.u32(76);
+  if ((valid & FATTR.GID) !== 0) changes.gid = request.u32(80);
+  if ((valid & FATTR.SIZE) !== 0) changes.size = request.u64(16);
+  if ((valid & FATTR.ATIME_NOW) !== 0) changes.atimeNow = true;
+  else if ((valid & FATTR.ATIME) !== 0) {
+    changes.atimeSec = request.i64(32);
+    changes.atimeNsec = request.u32(56);
+  }
+  if ((valid & FATTR.MTIME_NOW) !== 0) changes.mtimeNow = true;
+  else if ((valid & FATTR.MTIME) !== 0) {
+    changes.mtimeSec = request.i64(40);
+    changes.mtimeNsec = request.u32(60);
+  }
+  if ((valid & FATTR.CTIME) !== 0) {
+    changes.ctimeSec = request.i64(48);
+    changes.ctimeNsec = request.u32(64);
+  }
+  if ((valid & FATTR.KILL_SUIDGID) !== 0) changes.killSuid = true;
+  return reply.attrOut(session.view.setattr(request.nodeid, changes, callerOf(session, request)));
+}
+
+export function readlink(session: Session, request: Request, reply: Reply): number {
+  const target = session.view.readlink(request.nodeid);
+  reply.put(0, target);
+  return target.length;
+}
+
+/** `struct fuse_read_in`: the file's bytes go straight into the answer. */
+export function read(session: Session, request: Request, reply: Reply): number {
+  const size = Math.min(request.u32(16), session.maxPayload);
+  const length = session.view.read(request.nodeid, request.u64(8), reply.payload.subarray(0, size));
+  session.bytesRead += length;
+  return length;
+}
+
+/** `struct fuse_write_in`, then the bytes: the view appends them to the log from here, their only copy. */
+export function write(session: Session, request: Request, reply: Reply): number {
+  const bytes = request.payload(40, request.u32(16));
+  const killSuid = (request.u32(20) & WRITE_KILL_SUIDGID) !== 0;
+  const length = session.view.write(request.nodeid, request.u64(8), bytes, killSuid);
+  session.bytesWritten += length;
+  reply.u32(0, length);
+  reply.u32(4, 0);
+  return 8;
+}
+
+export function fallocate(session: Session, request: Request): number {
+  session.view.fallocate(request.nodeid, request.u32(24), request.u64(8), request.u64(16));
+  return 0;
+}
+
+/** SEEK_DATA (3) and SEEK_HOLE (4); the kernel does the others itself. */
+export function lseek(session: Session, request: Request, reply: Reply): number {
+  const whence = request.u32(16);
+  if (whence !== 3 && whence !== 4) return -ERRNO.EINVAL;
+  reply.u64(0, session.view.lseek(request.nodeid, request.u64(8), whence === 3 ? 'data' : 'hole'));
+  return 8;
+}
+
+/** Bytes that one COPY_FILE_RANGE may copy when the answer has only 32 bits for it. */
+const MAX_COPY_32 = 0x7ffff000;
+
+export function copyFileRange(session: Session, request: Request, reply: Reply): number {
+  const length = Math.min(request.u64(40), MAX_COPY_32);
+  const copied = session.view.copyFileRange(request.nodeid, request.u64(8), request.u64(16), request.u64(32), length);
+  reply.u64(0, copied);
+  return 8;
+}
+
+export function copyFileRange64(session: Session, request: Request, reply: Reply): number {
+  const length = Math.min(request.u64(40), Number.MAX_SAFE_INTEGER);
+  reply.u64(0, session.view.copyFileRange(request.nodeid, request.u64(8), request.u64(16), request.u64(32), length));
+  return 8;
+}
+
+export function statfs(session: Session, _request: Request, reply: Reply): number {
+  const of = session.view.statfs();
+  reply.zero(0, STATFS_OUT_BYTES);
+  reply.u64(0, of.blocks);
+  reply.u64(8, of.bfree);
+  reply.u64(16, of.bavail);
+  reply.u64(24, of.files);
+  reply.u64(32, of.ffree);
+  reply.u32(40, of.bsize);
+  reply.u32(44, of.namelen);
+  reply.u32(48, of.frsize);
+  return STATFS_OUT_BYTES;
+}
+
+/** FSYNC, FSYNCDIR, SYNCFS: everything acknowledged so far becomes durable; the syncer answers unless there is nothing to do. */
+export function sync(session: Session, request: Request): number {
+  return session.hooks.sync(request.uniqueLow, request.uniqueHigh) ? 0 : NO_REPLY;
+}
+
+/** The kernel asks with size 0 for the length alone. */
+function sized(request: Request, reply: Reply, value: Uint8Array): number {
+  const room = request.u32(0);
+  if (room === 0) {
+    reply.u32(0, value.length);
+    reply.u32(4, 0);
+    return 8;
+  }
+  if (value.length > room) return -ERRNO.ERANGE;
+  reply.put(0, value);
+  return value.length;
+}
+
+export function getxattr(session: Session, request: Request, reply: Reply): number {
+  return sized(request, reply, session.view.getxattr(request.nodeid, request.name(8)));
+}
+
+export function listxattr(session: Session, request: Request, reply: Reply): number {
+  const names = session.view.listxattr(request.nodeid);
+  return sized(request, reply, Buffer.from(names.map((name) => `${name}\0`).join(''), 'latin1'));
+}
+
+/** `struct fuse_setxattr_in` in its compatible form of 8 bytes (SETXATTR_EXT is not negotiated), the name, the value. */
+export function setxattr(session: Session, request: Request): number {
+  const valueAt = request.afterName(8);
+  session.view.setxattr(request.nodeid, request.name(8), request.payload(valueAt, request.u32(0)), request.u32(4));
+  return 0;
+}
+
+export function removexattr(session: Session, request: Request): number {
+  session.view.removexattr(request.nodeid, request.name(0));
+  return 0;
+}

@@ -1,0 +1,96 @@
+import { closeSync } from 'node:fs';
+import type { View } from '../view/view.ts';
+import { readDevice, writeDevice } from './device.ts';
+import { ERRNO, errnoName, errnoOfError } from './errno.ts';
+import { Lookups } from './lookups.ts';
+import { operationTable } from './operations.ts';
+import { OPCODE, OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
+import { Reply } from './reply.ts';
+import { Request } from './request.ts';
+import { newSession, NO_REPLY, type Operation, type ServeHooks, type ServeSettings, type Session } from './session.ts';
+
+/** The loop of one FUSE connection: reads a request from the device, does it, answers. One thread, one request at a time. */
+export class Server {
+  readonly session: Session;
+  private readonly fd: number;
+  private readonly request = new Request();
+  private readonly reply = new Reply();
+  private readonly operations: readonly Operation[];
+
+  /** `fd` is an open /dev/fuse that is mounted, or about to be; the server closes it when it ends. */
+  constructor(fd: number, view: View, settings: ServeSettings, hooks: ServeHooks) {
+    this.fd = fd;
+    this.session = newSession(view, new Lookups(), settings, hooks);
+    this.operations = operationTable(settings.readOnly);
+  }
+
+  /** Serves until the filesystem is unmounted or the connection aborted, or a kick says stop. Throws when the device fails otherwise. */
+  run(): void {
+    const { fd, request, session } = this;
+    try {
+      for (;;) {
+        const received = readDevice(fd, request.bytes);
+        if (received > 0) {
+          if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);
+          if (request.opcode === OPCODE.NOTIFY_REPLY && !session.hooks.kicked()) return;
+          this.answer();
+        } else if (!goesOn(received)) return;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  private answer(): void {
+    const { fd, request, reply, session } = this;
+    const { opcode } = request;
+    let result: number;
+    if (opcode < OPCODE_COUNT) session.counts[opcode]!++;
+    try {
+      const operation = this.operations[opcode];
+      result = operation === undefined ? -ERRNO.ENOSYS : operation(session, request, reply);
+    } catch (error) {
+      result = -this.errnoOf(error);
+    }
+    if (result === NO_REPLY) return;
+    const errno = result < 0 ? -result : 0;
+    const length = reply.finish(request.uniqueLow, request.uniqueHigh, errno, errno === 0 ? result : 0);
+    const written = writeDevice(fd, reply.bytes, length);
+    // ENOENT: the caller was killed meanwhile. ENODEV and ECONNABORTED: unmounted; the next read says so too.
+    if (written < 0 && -written !== ERRNO.ENOENT && -written !== ERRNO.ENODEV && -written !== ERRNO.ECONNABORTED) {
+      session.hooks.report(`answering ${OPCODE_NAMES[opcode]} failed: ${errnoName(-written)}`);
+    }
+  }
+
+  private errnoOf(error: unknown): number {
+    const errno = errnoOfError(error);
+    const name = OPCODE_NAMES[this.request.opcode] ?? `opcode ${this.request.opcode}`;
+    if (errno === undefined) this.session.hooks.report(`${name} of inode ${this.request.nodeid}: ${describe(error)}`);
+    else if (errno === ERRNO.EIO)
+      this.session.hooks.report(`${name} of inode ${this.request.nodeid}: ${describe(error)}`);
+    return errno ?? ERRNO.EIO;
+  }
+}
+
+/** Whether a failed read of the device is to be tried again; false when the connection has ended. */
+function goesOn(result: number): boolean {
+  switch (-result) {
+    case ERRNO.EINTR:
+    case ERRNO.EAGAIN:
+    // The request was interrupted before it was read.
+    case ERRNO.ENOENT:
+      return true;
+    // Unmounted, or aborted.
+    case ERRNO.ENODEV:
+    case ERRNO.ECONNABORTED:
+      return false;
+    default:
+      throw new Error(`reading the FUSE device failed: ${errnoName(-result)}`);
+  }
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : '';
+  return error.name === 'PgError' || error.name === 'FsError' ? error.message + cause : (error.stack ?? error.message);
+}

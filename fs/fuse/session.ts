@@ -1,0 +1,75 @@
+import type { Caller, View } from '../view/view.ts';
+import type { Lookups } from './lookups.ts';
+import { OPCODE_COUNT } from './protocol.ts';
+import type { Reply } from './reply.ts';
+import type { Request } from './request.ts';
+
+/** What an operation returns instead of a payload length when the kernel expects no answer, or a later one. */
+export const NO_REPLY = 2 ** 30;
+
+/** What the mount asks of its kernel and of the loop. */
+export interface ServeSettings {
+  readOnly: boolean;
+  /** Let the kernel keep written pages and write them back later (FUSE_WRITEBACK_CACHE). */
+  writeback: boolean;
+}
+
+/** What lies around the loop and is not the protocol's business: the syncer, the controller, the log of the shim. */
+export interface ServeHooks {
+  /**
+   * Make everything acknowledged so far durable, then answer the request of this `unique`. Returns true when it is durable already
+   * (the loop answers at once), false when the syncer will answer. Throws what the caller gets as an errno.
+   */
+  sync(uniqueLow: number, uniqueHigh: number): boolean;
+  /** The controller kicked the loop (see `kick`); false ends it. */
+  kicked(): boolean;
+  /** Something that an errno does not tell: a corrupt sector, a bug. */
+  report(message: string): void;
+}
+
+/** What the operations of one connection share. */
+export interface Session {
+  readonly view: View;
+  readonly lookups: Lookups;
+  readonly settings: ServeSettings;
+  readonly hooks: ServeHooks;
+  /** The caller of the request in hand; one object, overwritten by the next request. */
+  readonly caller: Caller & { umask: number };
+  /** Requests by opcode. */
+  readonly counts: Float64Array;
+  bytesRead: number;
+  bytesWritten: number;
+  /** Largest payload of one READ or WRITE, as negotiated. */
+  maxPayload: number;
+}
+
+/** A session that has seen nothing. */
+export function newSession(view: View, lookups: Lookups, settings: ServeSettings, hooks: ServeHooks): Session {
+  return {
+    view,
+    lookups,
+    settings,
+    hooks,
+    caller: { uid: 0, gid: 0, pid: 0, umask: 0 },
+    counts: new Float64Array(OPCODE_COUNT),
+    bytesRead: 0,
+    bytesWritten: 0,
+    maxPayload: 0,
+  };
+}
+
+/**
+ * One operation of the protocol: reads its arguments from `request`, builds its answer in `reply`, returns the payload's length,
+ * the negative of an errno, or NO_REPLY. What the view throws becomes the answer's errno.
+ */
+export type Operation = (session: Session, request: Request, reply: Reply) => number;
+
+/** The request's caller, with the umask that the kernel left to us (0 where the operation has none). */
+export function callerOf(session: Session, request: Request, umask = 0): Caller {
+  const { caller } = session;
+  caller.uid = request.uid;
+  caller.gid = request.gid;
+  caller.pid = request.pid;
+  caller.umask = umask;
+  return caller;
+}
