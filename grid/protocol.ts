@@ -6,11 +6,11 @@ import { base32 } from 'multiformats/bases/base32';
  */
 export const PROTOCOLS = {
   /** docs/protocols/node.md: frames, envelopes, hello, errors. */
-  node: 'bafk2bzaceaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',
+  node: 'bafk2bzacedugbgyfshgadxivliq2t6wbfncgfofzdsf5etdz4tovxgs7rogzc',
   /** docs/protocols/contents.md: which trie nodes, contents and sectors the other lacks, and shipping them. */
-  contents: 'bafk2bzaceaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab',
+  contents: 'bafk2bzaceco7pnj3else2t47mj5kb2purruxgkrpcpl7f5qqymzoqzf3jn5je',
   /** docs/protocols/migrate.md: the move of a container. */
-  migrate: 'bafk2bzaceaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac',
+  migrate: 'bafk2bzaceayqlyulos5yuzpmjvtr7vgblwrx4gymuc4jqjvz4xan6zjorph4e',
 } as const;
 
 export type ProtocolName = keyof typeof PROTOCOLS;
