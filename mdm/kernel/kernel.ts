@@ -15,14 +15,24 @@ const SECTOR_LEAVES = SECTOR_BYTES / LEAF_BYTES;
 /** Peaks of a file of 2^48 bytes: 2^42 leaves. */
 export const MAX_PEAKS = 43;
 
+/** The part of WebAssembly used here; Node's types leave it to the DOM's. */
+declare const WebAssembly: {
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object) => { exports: unknown };
+};
+
+interface Address {
+  readonly value: number;
+}
+
 interface Exports {
-  memory: WebAssembly.Memory;
-  PEAKS: WebAssembly.Global;
-  RESULT: WebAssembly.Global;
-  CHUNK: WebAssembly.Global;
-  INPUT: WebAssembly.Global;
-  SPANS: WebAssembly.Global;
-  ROOTS: WebAssembly.Global;
+  memory: { buffer: ArrayBuffer };
+  PEAKS: Address;
+  RESULT: Address;
+  CHUNK: Address;
+  INPUT: Address;
+  SPANS: Address;
+  ROOTS: Address;
   start(): void;
   leaf(length: number): void;
   hashChunk(count: number, prefix: number): void;
@@ -39,7 +49,7 @@ interface Exports {
 
 function instantiate(): Exports {
   const wasm = new WebAssembly.Module(Buffer.from(KERNEL_WASM_BASE64, 'base64'));
-  const exports = new WebAssembly.Instance(wasm).exports as unknown as Exports;
+  const exports = new WebAssembly.Instance(wasm).exports as Exports;
   exports.start();
   return exports;
 }
