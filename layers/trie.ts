@@ -332,7 +332,7 @@ export function decodeRecord(bytes: Buffer, start: number): Entry {
   const nameEnd = start + RECORD_HEAD + bytes.readUInt16LE(start + 28);
   const flags = bytes.readUInt16LE(start + 30);
   const e: Entry = {
-    name: bytes.latin1Slice(start + RECORD_HEAD, nameEnd),
+    name: bytes.toString('latin1', start + RECORD_HEAD, nameEnd),
     rel: bytes.readUInt32LE(start),
     mode: bytes.readUInt32LE(start + 4),
     uid: bytes.readUInt32LE(start + 8),
