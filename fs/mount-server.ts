@@ -1,6 +1,219 @@
-import { PgError } from '../mdm/error.ts';
-import type { Mount, MountOptions } from './mount.ts';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { fromErrorData, PgError } from '../mdm/error.ts';
+import { siblingModule } from '../store/threads.ts';
+import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
+import { closeDevice, detachPath, kick, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
+import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
+import { SyncRing, WANT } from './sync-ring.ts';
+import type { SyncWorkerData } from './sync-worker.ts';
 
+/** How long an acknowledged write may stay in memory when nobody asks for it to be durable (ext4's commit interval). */
+const COMMIT_INTERVAL_MS = 5000;
+/** What the kernel reads ahead of a sequential reader. */
+const READ_AHEAD_KIB = 1024;
+
+/** A mount as its controller sees it: the serving thread behind a message port, woken by kicks. */
+class RunningMount implements Mount {
+  readonly mountPoint: string;
+  readonly closed: Promise<void>;
+  private readonly label: string;
+  private readonly deviceFd: number;
+  private readonly worker: Worker;
+  private readonly ring: SyncRing;
+  private readonly waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+  private nextId = 1;
+  private open = true;
+  private readonly onExit = (): void => this.abandon();
+
+  constructor(
+    options: MountOptions,
+    deviceFd: number,
+    worker: Worker,
+    syncer: Worker | null,
+    ring: SyncRing,
+    serving: () => void,
+  ) {
+    this.mountPoint = options.mountPoint;
+    this.label = options.label;
+    this.deviceFd = deviceFd;
+    this.worker = worker;
+    this.ring = ring;
+    const report = options.report ?? ((message: string) => console.error(`pg: ${options.label}: ${message}`));
+    process.on('exit', this.onExit);
+    this.closed = new Promise<void>((resolve, reject) => {
+      let failure: Error | null = null;
+      worker.on('message', (message: ControlMessage) => {
+        if (message.kind === 'serving') serving();
+        else if (message.kind === 'report') report(message.message);
+        else if (message.kind === 'ended') failure = message.error === null ? null : fromErrorData(message.error);
+        else this.settle(message);
+      });
+      worker.on('error', (error) => (failure = error));
+      worker.on('exit', () => {
+        this.ended(failure);
+        ring.stop();
+        const done = (): void => {
+          closeDevice(deviceFd);
+          if (failure === null) resolve();
+          else reject(failure);
+        };
+        if (syncer === null) done();
+        else syncer.on('exit', done);
+      });
+    });
+    this.closed.catch(() => undefined);
+  }
+
+  commit(): Promise<Position> {
+    return this.ask('commit');
+  }
+
+  position(): Promise<Position> {
+    return this.ask('position');
+  }
+
+  stats(): Promise<FsStats> {
+    return this.ask('stats');
+  }
+
+  async checkpoint(): Promise<void> {
+    await this.ask('checkpoint');
+  }
+
+  changes(): Promise<FsChange[]> {
+    return this.ask('changes');
+  }
+
+  async unmount(lazy = false): Promise<void> {
+    if (!this.open) return this.closed;
+    const error = await unmountPath(this.mountPoint, lazy);
+    if (error === 'EBUSY') {
+      throw new PgError('MOUNT_BUSY', `${this.mountPoint} is in use`, {
+        hint: `see who uses it with: fuser -vm ${this.mountPoint}`,
+      });
+    }
+    // EINVAL, ENOENT: somebody unmounted it before us; the server ends, or will with the last user.
+    if (lazy) return;
+    await this.closed;
+  }
+
+  private ask<V extends keyof Verbs>(verb: V): Promise<Verbs[V]> {
+    if (!this.open) return Promise.reject(new PgError('NOT_MOUNTED', `${this.label} is not mounted any more`));
+    const id = this.nextId++;
+    return new Promise<Verbs[V]>((resolve, reject) => {
+      this.waiting.set(id, { resolve: resolve as (value: never) => void, reject });
+      this.worker.postMessage({ id, verb } satisfies ControlRequest);
+      kick(this.deviceFd);
+    });
+  }
+
+  private settle(message: ControlMessage & { kind: 'answer' | 'failure' }): void {
+    const waiter = this.waiting.get(message.id);
+    if (waiter === undefined) return;
+    this.waiting.delete(message.id);
+    if (message.kind === 'answer') waiter.resolve(message.value as never);
+    else waiter.reject(fromErrorData(message.error));
+  }
+
+  private ended(failure: Error | null): void {
+    this.open = false;
+    process.off('exit', this.onExit);
+    if (failure !== null) detachPath(this.mountPoint);
+    const error = failure ?? new PgError('NOT_MOUNTED', `${this.label} is not mounted any more`);
+    for (const waiter of this.waiting.values()) waiter.reject(error);
+    this.waiting.clear();
+  }
+
+  /** The process ends: a thread blocked in the device would keep it from ending. */
+  private abandon(): void {
+    if (!this.open) return;
+    detachPath(this.mountPoint);
+    this.ring.want(WANT.STOP);
+    kick(this.deviceFd);
+    this.ring.stop();
+  }
+}
+
+/** Mounts and serves; see `startMount`. */
 export async function mountAndServe(options: MountOptions): Promise<Mount> {
-  throw new PgError('MOUNT_FAILED', `cannot mount ${options.label} yet`);
+  clearMountPoint(options.mountPoint);
+  const readOnly = options.readOnly === true || options.logDir === null;
+  const ring = new SyncRing();
+  const deviceFd = openDevice();
+  const data: MountWorkerData = {
+    roots: options.roots,
+    treeRoot: options.treeRoot,
+    logDir: options.logDir,
+    readOnly,
+    writeback: options.writeback ?? true,
+    deviceFd,
+    ring: ring.shared,
+  };
+  const worker = new Worker(siblingModule(import.meta.url, './mount-worker'), {
+    workerData: data,
+    name: `pg-fs ${options.label}`,
+  });
+  try {
+    mountDevice(deviceFd, { mountPoint: options.mountPoint, source: options.label, readOnly });
+  } catch (error) {
+    await worker.terminate();
+    closeDevice(deviceFd);
+    throw error;
+  }
+  const syncData: SyncWorkerData = { ring: ring.shared, deviceFd, commitIntervalMs: COMMIT_INTERVAL_MS };
+  const syncer = readOnly
+    ? null
+    : new Worker(siblingModule(import.meta.url, './sync-worker'), { workerData: syncData, name: 'pg-sync' });
+  const serving = Promise.withResolvers<void>();
+  const mount = new RunningMount(options, deviceFd, worker, syncer, ring, serving.resolve);
+  await Promise.race([serving.promise, mount.closed]);
+  tuneDevice(options.mountPoint);
+  return mount;
+}
+
+/** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */
+function clearMountPoint(mountPoint: string): void {
+  for (let dead = 0; ; dead++) {
+    try {
+      const at = statSync(mountPoint);
+      if (!at.isDirectory()) throw new PgError('MOUNT_POINT', `${mountPoint} is not a directory`);
+      if (at.dev !== statSync(dirname(mountPoint)).dev && isOurs(mountPoint)) {
+        throw new PgError('MOUNT_POINT', `something of pg is mounted on ${mountPoint} already`, {
+          hint: `pg umount ${mountPoint}`,
+        });
+      }
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOTCONN' && dead < 8) {
+        detachPath(mountPoint);
+        continue;
+      }
+      if (error instanceof PgError) throw error;
+      throw new PgError('MOUNT_POINT', `cannot mount on ${mountPoint}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+/** Whether the mount on top of this path is a filesystem of pg (proc(5), mountinfo: field 5 is the mount point, the type follows ` - `). */
+function isOurs(mountPoint: string): boolean {
+  const path = mountPoint.replaceAll(/[\\ \t\n]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  const last = lines.findLast((line) => line.split(' ')[4] === path);
+  return last !== undefined && last.includes(' - fuse.pg ');
+}
+
+/** Lets the kernel read further ahead, and hold as many dirty pages for this mount as for any disk. Best effort: sysfs may be read-only. */
+function tuneDevice(mountPoint: string): void {
+  try {
+    const { dev } = statSync(mountPoint);
+    const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
+    const bdi = `/sys/class/bdi/${(dev >>> 8) & 0xfff}:${minor}`;
+    writeFileSync(`${bdi}/read_ahead_kb`, String(READ_AHEAD_KIB));
+    writeFileSync(`${bdi}/strict_limit`, '0');
+    writeFileSync(`${bdi}/max_ratio`, '100');
+  } catch {
+    // Slower, not wrong.
+  }
 }

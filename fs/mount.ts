@@ -13,6 +13,10 @@ export interface MountOptions {
   readOnly?: boolean;
   /** Shows as the source in /proc/mounts, and names the mount in messages: a container's or an image's name. */
   label: string;
+  /** Keep written pages in the kernel and write them back in large pieces; the default is true. */
+  writeback?: boolean;
+  /** Takes what an errno cannot tell (a corrupt sector, a failing disk); the default writes it to stderr. */
+  report?: (message: string) => void;
 }
 
 /** A durable point in the history of a writable layer; `root` is the Merkle root of the log's first `size` bytes. */
@@ -35,6 +39,13 @@ export interface FsStats {
   dirty: boolean;
   /** Set once writing the log failed: the mount is read-only since then, and why. */
   failed: string | null;
+  /** Inodes that the kernel refers to. */
+  kernelInodes: number;
+  /** Inodes held in memory, unlinked ones still in use, bytes of the log, and those a mount after a crash would replay. */
+  inodes: number;
+  orphans: number;
+  logBytes: number;
+  bytesSinceCheckpoint: number;
 }
 
 /** One path that differs from the image: as `docker diff` has it, A added, C changed, D deleted. `path` is latin1 bytes, absolute in the container. */

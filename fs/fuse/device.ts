@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { PgError } from '../../mdm/error.ts';
-import { ERRNO, errnoName } from './errno.ts';
+import { ERRNO, errnoName, errnoOf } from './errno.ts';
 import { NOTIFY, ROOT_NODE_ID } from './protocol.ts';
 
 /** The FUSE device and the system calls around it that Node does not have: mount(2), umount2(2), and read(2) without exceptions. */
@@ -28,6 +28,17 @@ export function readDevice(fd: number, into: Uint8Array): number {
 export function writeDevice(fd: number, bytes: Uint8Array, length: number): number {
   const result = cWrite(fd, bytes, length) as number;
   return result < 0 ? -koffi.errno() : result;
+}
+
+/** Answers the request of this `unique` without a payload, from any thread: success, or the error of this name. */
+export function writeAnswer(fd: number, uniqueLow: number, uniqueHigh: number, error?: string): void {
+  const message = new Uint32Array([
+    16,
+    error === undefined ? 0 : -(errnoOf(error) ?? ERRNO.EIO),
+    uniqueLow,
+    uniqueHigh,
+  ]);
+  writeDevice(fd, new Uint8Array(message.buffer), 16);
 }
 
 /** Opens /dev/fuse. PgError('NO_FUSE') when this machine or this user has none. */
@@ -93,7 +104,7 @@ export function kick(fd: number): boolean {
   return writeDevice(fd, message, message.length) === message.length;
 }
 
-/** Closes a device descriptor that no server took over. */
+/** Closes the device: a connection that nobody else holds ends, and its mount answers ENOTCONN from then on. */
 export function closeDevice(fd: number): void {
   closeSync(fd);
 }

@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import type { View } from '../view/view.ts';
 import { readDevice, writeDevice } from './device.ts';
 import { ERRNO, errnoName, errnoOfError } from './errno.ts';
@@ -17,7 +16,7 @@ export class Server {
   private readonly reply = new Reply();
   private readonly operations: readonly Operation[];
 
-  /** `fd` is an open /dev/fuse that is mounted, or about to be; the server closes it when it ends. */
+  /** `fd` is an open /dev/fuse that is mounted, or about to be; its owner closes it after `run`. */
   constructor(fd: number, view: View, settings: ServeSettings, hooks: ServeHooks) {
     this.fd = fd;
     this.session = newSession(view, new Lookups(), settings, hooks);
@@ -27,17 +26,14 @@ export class Server {
   /** Serves until the filesystem is unmounted or the connection aborted, or a kick says stop. Throws when the device fails otherwise. */
   run(): void {
     const { fd, request, session } = this;
-    try {
-      for (;;) {
-        const received = readDevice(fd, request.bytes);
-        if (received > 0) {
-          if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);
-          if (request.opcode === OPCODE.NOTIFY_REPLY && !session.hooks.kicked()) return;
-          this.answer();
-        } else if (!goesOn(received)) return;
-      }
-    } finally {
-      closeSync(fd);
+    for (;;) {
+      const received = readDevice(fd, request.bytes);
+      if (received > 0) {
+        if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);
+        session.hooks.counted();
+        if (request.opcode === OPCODE.NOTIFY_REPLY && !session.hooks.kicked()) return;
+        this.answer();
+      } else if (!goesOn(received)) return;
     }
   }
 

@@ -23,6 +23,8 @@ export interface ServeHooks {
   sync(uniqueLow: number, uniqueHigh: number): boolean;
   /** The controller kicked the loop (see `kick`); false ends it. */
   kicked(): boolean;
+  /** A request was read. */
+  counted(): void;
   /** Something that an errno does not tell: a corrupt sector, a bug. */
   report(message: string): void;
 }

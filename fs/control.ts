@@ -1,0 +1,37 @@
+import type { PgErrorData } from '../mdm/error.ts';
+import type { Roots } from '../store/paths.ts';
+import type { FsChange, FsStats, Position } from './mount.ts';
+
+/** What `workerData` of the thread that serves a mount holds. */
+export interface MountWorkerData {
+  roots: Roots;
+  treeRoot: Uint8Array | null;
+  logDir: string | null;
+  readOnly: boolean;
+  writeback: boolean;
+  /** The mounted FUSE device; the controller closes it when the thread has ended. */
+  deviceFd: number;
+  ring: SharedArrayBuffer;
+}
+
+/** What the controller may ask of the serving thread, and what each verb answers. */
+export interface Verbs {
+  commit: Position;
+  position: Position;
+  stats: FsStats;
+  checkpoint: null;
+  changes: FsChange[];
+}
+
+export interface ControlRequest {
+  id: number;
+  verb: keyof Verbs;
+}
+
+/** What the serving thread posts: that it serves, answers, something to tell the user, its end. */
+export type ControlMessage =
+  | { kind: 'serving' }
+  | { kind: 'answer'; id: number; value: Verbs[keyof Verbs] }
+  | { kind: 'failure'; id: number; error: PgErrorData }
+  | { kind: 'report'; message: string }
+  | { kind: 'ended'; error: PgErrorData | null };

@@ -1,0 +1,181 @@
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { toErrorData } from '../mdm/error.ts';
+import { openTree } from '../layers/tree.ts';
+import { openStore } from '../store/store.ts';
+import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
+import { OPCODE_NAMES } from './fuse/protocol.ts';
+import { Server } from './fuse/serve.ts';
+import { openLog } from './log/log.ts';
+import type { FsStats, Position } from './mount.ts';
+import { SyncRing, WANT } from './sync-ring.ts';
+import { FsError } from './view/error.ts';
+import { openView, type View } from './view/view.ts';
+
+/** The position of a mount that has no log. */
+const NOWHERE: Position = { epoch: 0, size: 0, root: new Uint8Array(32) };
+
+/** The thread that serves one mount: the view over the image's tree and the log, behind the FUSE loop. It blocks in the device; kicks wake it. */
+class MountWorker {
+  private readonly data: MountWorkerData;
+  private readonly port: MessagePort;
+  private readonly ring: SyncRing;
+  private readonly view: View;
+  private readonly server: Server;
+  private flushed = 0;
+  private failure: string | null = null;
+
+  constructor(data: MountWorkerData, port: MessagePort, view: View) {
+    this.data = data;
+    this.port = port;
+    this.ring = new SyncRing(data.ring);
+    this.view = view;
+    if (data.logDir !== null) this.ring.logFd = view.logFd();
+    this.server = new Server(
+      data.deviceFd,
+      view,
+      { readOnly: data.readOnly || data.logDir === null, writeback: data.writeback },
+      {
+        sync: (low, high) => this.sync(low, high),
+        kicked: () => this.kicked(),
+        counted: () => this.ring.countRequest(),
+        report: (message) => this.post({ kind: 'report', message }),
+      },
+    );
+  }
+
+  /** Serves until the mount ends. */
+  run(): void {
+    this.post({ kind: 'serving' });
+    this.server.run();
+    this.ring.drain();
+  }
+
+  private post(message: ControlMessage): void {
+    this.port.postMessage(message);
+  }
+
+  /** FSYNC: writes what is pending to the file and leaves the fdatasync and the answer to the syncer; true when all is durable already. */
+  private sync(uniqueLow: number, uniqueHigh: number): boolean {
+    if (this.data.logDir === null) return true;
+    this.flush();
+    if (this.flushed <= this.ring.syncedSize) return true;
+    if (this.ring.post(this.flushed, uniqueLow, uniqueHigh)) return false;
+    this.ring.drain();
+    return this.sync(uniqueLow, uniqueHigh);
+  }
+
+  private flush(): void {
+    this.noteSynced();
+    if (this.failure !== null) throw new FsError('EIO', this.failure);
+    if (!this.view.dirty()) return;
+    try {
+      this.flushed = this.view.flush();
+    } catch (error) {
+      this.fail(`writing the log failed: ${(error as Error).message}`, error);
+      throw error;
+    }
+  }
+
+  /** Tells the view what the syncer did meanwhile. */
+  private noteSynced(): void {
+    if (this.ring.failed) this.fail('fdatasync of the log failed: what reached the disk is unknown', undefined);
+    else if (this.ring.syncedSize > 0) this.view.synced(this.ring.syncedSize);
+  }
+
+  private fail(message: string, error: unknown): void {
+    if (this.failure !== null) return;
+    this.failure = message;
+    this.view.failed(error ?? new Error(message));
+    this.post({ kind: 'report', message: `${message}; nothing more is accepted` });
+  }
+
+  /** What kicks are for; false ends the loop. */
+  private kicked(): boolean {
+    const wanted = this.ring.takeWanted();
+    if ((wanted & WANT.FLUSH) !== 0 && this.data.logDir !== null) this.commitLater();
+    for (;;) {
+      const received = receiveMessageOnPort(this.port) as { message: ControlRequest } | undefined;
+      if (received === undefined) break;
+      this.serveVerb(received.message);
+    }
+    return (wanted & WANT.STOP) === 0;
+  }
+
+  private commitLater(): void {
+    try {
+      this.flush();
+      if (this.flushed > this.ring.syncedSize) this.ring.post(this.flushed, 0, 0);
+    } catch {
+      // Reported by `flush`; whoever calls fsync gets the error.
+    }
+  }
+
+  private serveVerb(request: ControlRequest): void {
+    try {
+      this.post({ kind: 'answer', id: request.id, value: this.verb(request.verb) });
+    } catch (error) {
+      this.post({ kind: 'failure', id: request.id, error: toErrorData(error) });
+    }
+  }
+
+  private verb(verb: keyof Verbs): Verbs[keyof Verbs] {
+    const { view } = this;
+    switch (verb) {
+      case 'commit':
+      case 'position':
+        if (this.data.logDir === null) return NOWHERE;
+        this.noteSynced();
+        return view.position();
+      case 'stats':
+        return this.stats();
+      case 'checkpoint':
+        if (this.data.logDir !== null) view.checkpoint();
+        return null;
+      case 'changes':
+        return Array.from(view.changes());
+    }
+  }
+
+  private stats(): FsStats {
+    const { session } = this.server;
+    const operations: Record<string, number> = {};
+    for (const [opcode, count] of session.counts.entries()) if (count > 0) operations[OPCODE_NAMES[opcode]!] = count;
+    const { syncs, requests } = this.ring.counters;
+    return {
+      operations,
+      bytesRead: session.bytesRead,
+      bytesWritten: session.bytesWritten,
+      syncs,
+      syncRequests: requests,
+      dirty: this.data.logDir !== null && (this.view.dirty() || this.flushed > this.ring.syncedSize),
+      failed: this.failure,
+      kernelInodes: session.lookups.size,
+      ...this.view.stats(),
+    };
+  }
+}
+
+async function main(data: MountWorkerData, port: MessagePort): Promise<void> {
+  let error: unknown = null;
+  const store = openStore(data.roots);
+  try {
+    const tree = openTree(store, data.treeRoot);
+    const base = data.treeRoot === null ? {} : { base: data.treeRoot };
+    const log = data.logDir === null ? null : openLog(data.logDir, { create: true, ...base });
+    const view = openView(tree, store, log);
+    const worker = new MountWorker(data, port, view);
+    try {
+      worker.run();
+    } finally {
+      view.close();
+    }
+  } catch (thrown) {
+    error = thrown;
+  } finally {
+    await store.close();
+  }
+  port.postMessage({ kind: 'ended', error: error === null ? null : toErrorData(error) } satisfies ControlMessage);
+  port.close();
+}
+
+await main(workerData as MountWorkerData, parentPort!);

@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+
+/** FSYNC requests that may wait at once; beyond it the FUSE thread waits itself. A power of two. */
+const RING_SLOTS = 4096;
+
+/** Words of the shared state. */
+const WAKE = 0;
+const HEAD = 1;
+const TAIL = 2;
+const LOG_FD = 3;
+const FAILED = 4;
+const REQUESTS = 5;
+const WANTED = 6;
+const SYNCS = 7;
+const SYNC_REQUESTS = 8;
+const STOPPED = 9;
+const HEADER_WORDS = 16;
+
+/** What a kick asks of the FUSE thread (bits of `wanted`). */
+export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4 } as const;
+
+/**
+ * What the FUSE thread, the syncer thread and the controller share: a ring of FSYNC requests that wait for an fdatasync, how far the log is
+ * written and how far it is durable, and what a kick is for. One producer (the FUSE thread), one consumer (the syncer).
+ * Sizes are written before, and read after, an atomic access to the ring's head, which orders them.
+ */
+export class SyncRing {
+  readonly shared: SharedArrayBuffer;
+  private readonly words: Int32Array;
+  private readonly sizes: Float64Array;
+  private readonly uniques: Uint32Array;
+
+  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + 16 + RING_SLOTS * 8)) {
+    this.shared = shared;
+    this.words = new Int32Array(shared, 0, HEADER_WORDS);
+    this.sizes = new Float64Array(shared, HEADER_WORDS * 4, 2);
+    this.uniques = new Uint32Array(shared, HEADER_WORDS * 4 + 16);
+  }
+
+  /** The log's descriptor, once the FUSE thread has opened it. */
+  get logFd(): number {
+    return Atomics.load(this.words, LOG_FD);
+  }
+
+  set logFd(fd: number) {
+    Atomics.store(this.words, LOG_FD, fd);
+  }
+
+  /** Whether an fdatasync failed: what reached the disk is unknown since then. */
+  get failed(): boolean {
+    return Atomics.load(this.words, FAILED) !== 0;
+  }
+
+  /** Bytes of the log that were written to the file; an fdatasync now makes them durable. */
+  get flushedSize(): number {
+    return this.sizes[0]!;
+  }
+
+  /** Bytes of the log that are durable. */
+  get syncedSize(): number {
+    Atomics.load(this.words, TAIL);
+    return this.sizes[1]!;
+  }
+
+  /** fdatasync calls so far, and requests answered by them. */
+  get counters(): { syncs: number; requests: number } {
+    return { syncs: Atomics.load(this.words, SYNCS), requests: Atomics.load(this.words, SYNC_REQUESTS) };
+  }
+
+  /** FUSE thread: one more request was served. Only tells the syncer that something happened. */
+  countRequest(): void {
+    this.words[REQUESTS]!++;
+  }
+
+  get requests(): number {
+    return Atomics.load(this.words, REQUESTS);
+  }
+
+  /** Anyone, before a kick: what it is for. */
+  want(bits: number): void {
+    Atomics.or(this.words, WANTED, bits);
+  }
+
+  /** FUSE thread: takes what kicks asked for. */
+  takeWanted(): number {
+    return Atomics.exchange(this.words, WANTED, 0);
+  }
+
+  /** FUSE thread: an fdatasync of the first `size` bytes is wanted; `unique` is the request that waits for it. False when the ring is full. */
+  post(size: number, uniqueLow: number, uniqueHigh: number): boolean {
+    const head = Atomics.load(this.words, HEAD);
+    if (((head - Atomics.load(this.words, TAIL)) | 0) >= RING_SLOTS) return false;
+    const slot = (head & (RING_SLOTS - 1)) * 2;
+    this.uniques[slot] = uniqueLow;
+    this.uniques[slot + 1] = uniqueHigh;
+    this.sizes[0] = size;
+    Atomics.store(this.words, HEAD, (head + 1) | 0);
+    this.wake();
+    return true;
+  }
+
+  /** Wakes the syncer. */
+  wake(): void {
+    Atomics.add(this.words, WAKE, 1);
+    Atomics.notify(this.words, WAKE);
+  }
+
+  /** Controller: the syncer is to end, after what waits. */
+  stop(): void {
+    Atomics.store(this.words, STOPPED, 1);
+    this.wake();
+  }
+
+  /** Syncer: waits until something is posted, the ring is stopped, or `timeoutMs` passed. */
+  await(timeoutMs: number): 'posted' | 'stopped' | 'timeout' {
+    for (;;) {
+      const seen = Atomics.load(this.words, WAKE);
+      if (Atomics.load(this.words, HEAD) !== Atomics.load(this.words, TAIL)) return 'posted';
+      if (Atomics.load(this.words, STOPPED) !== 0) return 'stopped';
+      if (Atomics.wait(this.words, WAKE, seen, timeoutMs) === 'timed-out') return 'timeout';
+    }
+  }
+
+  /** Syncer: how many requests wait now, and the size that has to be durable for all of them. */
+  waiting(): { count: number; size: number } {
+    const count = (Atomics.load(this.words, HEAD) - Atomics.load(this.words, TAIL)) | 0;
+    assert.ok(count >= 0 && count <= RING_SLOTS, `sync ring holds ${count}`);
+    return { count, size: this.sizes[0]! };
+  }
+
+  /** Syncer: the fdatasync for the first `count` of those waiting is done; `answer` is called for each. */
+  complete(count: number, size: number, ok: boolean, answer: (uniqueLow: number, uniqueHigh: number) => void): void {
+    if (ok) this.sizes[1] = Math.max(size, this.sizes[1]!);
+    else Atomics.store(this.words, FAILED, 1);
+    const tail = Atomics.load(this.words, TAIL);
+    for (let i = 0; i < count; i++) {
+      const slot = ((tail + i) & (RING_SLOTS - 1)) * 2;
+      const low = this.uniques[slot]!;
+      const high = this.uniques[slot + 1]!;
+      if (low !== 0 || high !== 0) {
+        Atomics.add(this.words, SYNC_REQUESTS, 1);
+        answer(low, high);
+      }
+    }
+    Atomics.add(this.words, SYNCS, 1);
+    Atomics.store(this.words, TAIL, (tail + count) | 0);
+    Atomics.notify(this.words, TAIL);
+  }
+
+  /** FUSE thread: waits until everything posted is durable (or failed). */
+  drain(): void {
+    for (;;) {
+      const tail = Atomics.load(this.words, TAIL);
+      if (tail === Atomics.load(this.words, HEAD)) return;
+      Atomics.wait(this.words, TAIL, tail, 100);
+    }
+  }
+}
