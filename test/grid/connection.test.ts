@@ -15,7 +15,7 @@ import {
 import { selfSignedCertificate } from '../../grid/certificate.ts';
 import type { Connection, Services } from '../../grid/connection.ts';
 import { dial } from '../../grid/dial.ts';
-import { loadIdentity, type Identity } from '../../grid/identity.ts';
+import { loadIdentity } from '../../grid/identity.ts';
 import { listen, type Listener } from '../../grid/listen.ts';
 import { addPeer, getPeer, removePeer, type Peer } from '../../grid/peers.ts';
 import { FrameReader, type Frame } from '../../grid/wire.ts';
@@ -33,7 +33,6 @@ describe('a connection', () => {
   const open: { close(): void }[] = [];
   const impatient = { tickMs: 50, silentTicks: 3 };
 
-  const addressOf = (l: Listener): string => `127.0.0.1:${l.address.port}`;
   const peerB = (): Peer => getPeer(a, 'b');
 
   async function dialB(patience = impatient): Promise<Connection> {
@@ -296,6 +295,7 @@ describe('a connection', () => {
   });
 });
 
+const addressOf = (l: Listener): string => `127.0.0.1:${l.address.port}`;
 const portOf = (l: Listener): { host: string; port: number } => l.address;
 
 /** Every frame that `socket` gives until the other side ends it, however it ends. */

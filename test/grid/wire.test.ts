@@ -46,6 +46,8 @@ const refused =
   (error: unknown): boolean =>
     codes.some((code) => isPgError(error, code)) || assert.fail(`not ${codes.join(' or ')}: ${String(error)}`);
 
+const tagged = (slots: unknown[]): Uint8Array => encode(new Tagged(1735551332, slots));
+
 function framed(message: Envelope, bulk: Uint8Array): Buffer {
   const pipe = new PassThrough({ highWaterMark: 1 << 30 });
   writeFrame(pipe, message, bulk);
@@ -56,11 +58,8 @@ describe('a grid envelope', () => {
   it('is tag 1735551332 of a list that begins with tag 42 of a CID', () => {
     const bytes = Buffer.from(encodeEnvelope({ protocol: 'node', type: 'request', id: 1, name: 'hello', body: {} }));
     // 0xda: a tag of four bytes, "grid"; 0x85: five slots; 0xd8 42: a link; 0x58 39: 39 bytes; 00 01 55 a0e402 20: CIDv1, raw, BLAKE2b-256.
-    assert.equal(
-      bytes.subarray(0, 17).toString('hex'),
-      'da67726964' + '85' + 'd82a' + '5827' + '00' + '01' + '55' + 'a0e402' + '20',
-    );
-    assert.equal(bytes.subarray(49).toString('hex'), '00' + '01' + '6568656c6c6f' + 'a0');
+    assert.equal(bytes.subarray(0, 17).toString('hex'), 'da6772696485d82a5827000155a0e40220');
+    assert.equal(bytes.subarray(49).toString('hex'), '00016568656c6c6fa0');
   });
 
   it('comes back as it was', () => {
@@ -68,7 +67,6 @@ describe('a grid envelope', () => {
   });
 
   it('has one encoding only', () => {
-    const tagged = (slots: unknown[]): Uint8Array => encode(new Tagged(1735551332, slots));
     const link = new Tagged(42, linkOf('node'));
     const good = encodeEnvelope({ protocol: 'node', type: 'request', id: 1, name: 'x', body: { a: 1, b: 2 } });
     const hex = Buffer.from(good).toString('hex');
