@@ -1,6 +1,46 @@
+import assert from 'node:assert';
+import {
+  closeSync,
+  constants,
+  fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  statfsSync,
+  type StatsFs,
+} from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import {
+  align64,
+  COMMIT_BYTES,
+  decodeHeader,
+  Entry,
+  entryBytes,
+  FIRST_USER_TYPE,
+  headBytes,
+  MAX_FIELDS,
+  MAX_PAYLOAD,
+  peekHead,
+  peekLength,
+  peekPayload,
+  putHeader,
+  putLengths,
+  putTime,
+  sealEntry,
+  TYPE_COMMIT,
+} from './entry.ts';
+import { isDiskFull, lockFile, reserveBlocks, writeFully, writeZeros } from './disk.ts';
+import { Hasher, SCAN_START } from './hasher.ts';
+import { createLog, putCommit, readHeader } from './header.ts';
+import { PayloadReader } from './payload.ts';
+import { commitEndsAt, findEnd } from './recover.ts';
+import { Scanner, viewOf } from './scanner.ts';
+import { type Mark, readEpoch, readMark, writeEpoch, writeMark } from './sidecar.ts';
+
 /**
- * The state of a log that can be named, compared and proved: the first `size` bytes of the log have the Merkle root `root` (mdm), and were written under ownership
- * `epoch`. `size` always ends with a commit entry.
+ * The state of a log that can be named, compared and proved: the first `size` bytes of the log have the Merkle root `root` (mdm), and were written under
+ * ownership `epoch`. `size` always ends with a commit entry.
  */
 export interface Position {
   epoch: number;
@@ -11,8 +51,432 @@ export interface Position {
 export interface OpenLogOptions {
   /** Make the directory and an empty log when there is none. */
   create?: boolean;
-  /** Write nothing, not even to cut a torn tail. */
+  /** Write nothing, not even to cut a torn tail, and take no lock. */
   readOnly?: boolean;
-  /** Root of the image tree below (32 bytes; absent = 'scratch'): recorded at creation, compared at open when given. */
+  /** Root of the image tree below (32 bytes; absent = 'scratch'): recorded at creation, and compared at open when given. */
   base?: Uint8Array;
+  /** Format of the checkpoints that the caller understands: another one's is as good as none. */
+  checkpointMagic?: string;
+}
+
+/** The append buffer: entries are in memory only until the next flush, or until this is full. */
+const BUFFER_BYTES = 4 << 20;
+/** A WRITE still in memory may grow by what follows it, up to this payload. */
+const GROW_LIMIT = 1 << 20;
+/** Disk space kept for entries that free space, when there is none left for the others. */
+const HEADROOM = 256 << 10;
+/** Zeros are written ahead in pieces of this size. */
+const ZEROS_AHEAD = 1 << 20;
+
+/**
+ * Opens the log in `dir`: finds its end, cuts a torn tail, and takes the writer's lock.
+ * PgError LOG_MISSING, LOG_CORRUPT, LOG_VERSION (newer than this program), LOG_BASE (of another image), LOG_BUSY (open for writing elsewhere).
+ */
+export function openLog(dir: string, options: OpenLogOptions = {}): Log {
+  const path = join(dir, 'log');
+  if (options.create && !options.readOnly) createLog(dir, options.base);
+  const fd = openLogFile(path, options.readOnly ?? false);
+  try {
+    const header = readHeader(fd, path);
+    const base = options.base;
+    if (base !== undefined && !header.base.equals(base)) {
+      throw new PgError(
+        'LOG_BASE',
+        `${path} belongs to image tree ${header.base.toString('hex')}, not to ${Buffer.from(base).toString('hex')}`,
+      );
+    }
+    return new Log(dir, fd, header.salt, header.base, options);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function openLogFile(path: string, readOnly: boolean): number {
+  let fd: number;
+  try {
+    fd = openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new PgError('LOG_MISSING', `there is no log at ${path}`);
+  }
+  if (!readOnly && !lockFile(fd)) {
+    closeSync(fd);
+    throw new PgError('LOG_BUSY', `${path} is open for writing in another process`, {
+      hint: 'is the container running?',
+    });
+  }
+  return fd;
+}
+
+/** A log open for appending (or, read-only, for replay and reads). Synchronous, for one thread; see docs/formats/log.md. */
+export class Log {
+  readonly dir: string;
+  readonly fd: number;
+  readonly readOnly: boolean;
+  readonly base: Buffer;
+  readonly hasher: Hasher;
+  /** The last checkpoint that is of use, until the view has taken it. */
+  checkpoint: Mark | undefined;
+  /** Payloads found rotten at open: where their entries start. */
+  readonly damaged: readonly number[];
+  /** Log bytes known to be safe on disk. */
+  durable: number;
+  /** Set by a write or sync that failed: nothing more is accepted. */
+  failure: unknown = undefined;
+
+  #epoch: number;
+  readonly #salt: number;
+  readonly #path: string;
+  readonly #payloads: PayloadReader;
+  readonly #buffer: Buffer;
+  readonly #view: DataView;
+  /** Where the buffer's first byte belongs in the file: everything before is written. */
+  #start: number;
+  #used = 0;
+  /** Place in the buffer of the entry that has no checksum yet and may still grow, -1 if none. */
+  #openAt = -1;
+  #sequence: number;
+  /** Where the last commit entry ends, be it written or not. */
+  #lastCommit: number;
+  #checkpointSize: number;
+  /** Space that is the file's already. */
+  #reserved: number;
+  /** Up to here the file holds written zeros (or entries). */
+  #zeroed = 0;
+  #smallSyncs = 0;
+  #lastSyncAt = 0;
+
+  constructor(dir: string, fd: number, salt: number, base: Buffer, options: OpenLogOptions) {
+    this.dir = dir;
+    this.fd = fd;
+    this.base = base;
+    this.readOnly = options.readOnly ?? false;
+    this.#salt = salt;
+    this.#path = join(dir, 'log');
+    this.#epoch = readEpoch(dir);
+    this.hasher = new Hasher(dir, fd, salt);
+    this.checkpoint = this.#trustedCheckpoint(options.checkpointMagic);
+    this.#checkpointSize = this.checkpoint?.size ?? 0;
+    const fileBytes = fstatSync(fd).size;
+    const from = this.#scanStart();
+    const end = findEnd(fd, salt, from.size, from.sequence, fileBytes, this.#path);
+    this.damaged = end.damaged;
+    this.#start = this.#lastCommit = this.#reserved = end.size;
+    this.#sequence = end.sequence;
+    this.#buffer = Buffer.allocUnsafeSlow(this.readOnly ? 0 : BUFFER_BYTES);
+    this.#view = viewOf(this.#buffer);
+    this.#payloads = new PayloadReader(fd, salt, this.#path);
+    this.durable = 0;
+    if (!this.readOnly) {
+      if (fileBytes > end.size) ftruncateSync(fd, end.size);
+      fdatasyncSync(fd);
+      this.durable = end.size;
+      this.#tryReserve(HEADROOM);
+    }
+  }
+
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Bytes appended so far, those still in memory included. */
+  get size(): number {
+    return this.#start + this.#used;
+  }
+
+  /** Bytes in the file, ending with a commit entry. */
+  get written(): number {
+    return this.#start;
+  }
+
+  /** Log bytes behind the last checkpoint. */
+  get sinceCheckpoint(): number {
+    return this.size - this.#checkpointSize;
+  }
+
+  /** The number of the entry last appended or replayed. */
+  get lastSequence(): number {
+    return this.#sequence - 1;
+  }
+
+  /**
+   * Appends an entry. In: type, flags, sec, nsec, and the fields at [fieldsStart, fieldsEnd) of `bytes`. Out: everything else of `entry`, which then
+   * lies in the log's own buffer. `freeing` entries may use the space kept for them. PgError LOG_FULL: nothing was appended. LOG_FAILED.
+   */
+  append(entry: Entry, payload: Uint8Array | undefined, freeing: boolean): void {
+    const fieldBytes = entry.fieldsEnd - entry.fieldsStart;
+    const payloadBytes = payload === undefined ? 0 : payload.length;
+    assert(fieldBytes <= MAX_FIELDS && payloadBytes <= MAX_PAYLOAD && entry.type >= FIRST_USER_TYPE);
+    const length = entryBytes(fieldBytes, payloadBytes);
+    this.#makeRoom(length, freeing);
+    this.#seal();
+    const at = this.#used;
+    const buffer = this.#buffer;
+    const head = headBytes(fieldBytes, payloadBytes);
+    entry.sequence = this.#sequence++;
+    entry.payloadBytes = payloadBytes;
+    putHeader(this.#view, at, entry, length);
+    buffer.set(entry.bytes.subarray(entry.fieldsStart, entry.fieldsEnd), at + 40);
+    buffer.fill(0, at + 40 + fieldBytes, at + head);
+    if (payload !== undefined) buffer.set(payload, at + head);
+    this.#openAt = at;
+    this.#used = at + length;
+    decodeHeader(entry, buffer, this.#view, at, this.#start + at);
+  }
+
+  /** Whether the entry of this number is still in memory and its payload may grow by `more` bytes. */
+  canGrow(sequence: number, more: number): boolean {
+    if (this.#openAt < 0 || sequence !== this.#sequence - 1 || this.failure !== undefined) return false;
+    const payload = peekPayload(this.#view, this.#openAt) + more;
+    const end = this.#openAt + peekHead(this.#view, this.#openAt) + payload + payload / 1024 + 64;
+    return (
+      payload <= GROW_LIMIT &&
+      end + COMMIT_BYTES <= BUFFER_BYTES &&
+      this.#start + align64(end) + COMMIT_BYTES + HEADROOM <= this.#reserved
+    );
+  }
+
+  /** Appends to the payload of the last entry (`canGrow`), whose time becomes this one. Returns where in the log the bytes are. */
+  grow(payload: Uint8Array, sec: number, nsec: number): number {
+    const at = this.#openAt;
+    const before = peekPayload(this.#view, at);
+    const place = at + peekHead(this.#view, at) + before;
+    this.#buffer.set(payload, place);
+    const fieldBytes = this.#view.getUint16(at + 12, true) - 40;
+    const length = entryBytes(fieldBytes, before + payload.length);
+    putLengths(this.#view, at, length, before + payload.length);
+    putTime(this.#view, at, sec, nsec);
+    this.#used = at + length;
+    return this.#start + place;
+  }
+
+  /** Copies [from, from + length) of the payload at `payloadAt` to `into` at `at`, checked. PgError LOG_DAMAGED. */
+  readPayload(
+    payloadAt: number,
+    payloadBytes: number,
+    from: number,
+    into: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    if (payloadAt >= this.#start) {
+      const place = payloadAt - this.#start + from;
+      into.set(this.#buffer.subarray(place, place + length), at);
+    } else {
+      this.#payloads.read(payloadAt, payloadBytes, from, into, at, length);
+    }
+  }
+
+  /** Whether entries were appended since the last flush. */
+  get dirty(): boolean {
+    return this.#used > 0;
+  }
+
+  /**
+   * Ends the batch with a commit entry and writes all that is in memory. Returns the size that an fdatasync begun after this makes durable.
+   * PgError LOG_FULL: nothing is lost, try again when there is space. LOG_FAILED.
+   */
+  flush(): number {
+    if (this.#used === 0) return this.#start;
+    this.#checkUsable();
+    if (this.size > this.#lastCommit) this.#appendCommit();
+    try {
+      writeFully(this.fd, this.#buffer, 0, this.#used, this.#start);
+    } catch (error) {
+      if (isDiskFull(error)) throw full(this.#path, error);
+      throw this.fail(error);
+    }
+    this.#start += this.#used;
+    this.#used = 0;
+    this.#reserved = Math.max(this.#reserved, this.#start);
+    if (this.#smallSyncs >= 8 && this.#zeroed < this.#start + ZEROS_AHEAD / 16) this.#zeroAhead();
+    return this.#start;
+  }
+
+  /** Tells that an fdatasync begun after `flush` returned `size` succeeded. */
+  synced(size: number): void {
+    const now = performance.now();
+    const isSmall = now - this.#lastSyncAt < 100 && size - this.durable < 256 << 10;
+    this.#smallSyncs = isSmall ? this.#smallSyncs + 1 : 0;
+    this.#lastSyncAt = now;
+    this.durable = Math.max(this.durable, size);
+  }
+
+  /** flush and fdatasync. */
+  sync(): number {
+    const size = this.flush();
+    if (size === this.durable) return size;
+    try {
+      fdatasyncSync(this.fd);
+    } catch (error) {
+      throw this.fail(error);
+    }
+    this.synced(size);
+    return size;
+  }
+
+  /** Remembers that the disk failed us; what is on it is unknown, so nothing more is accepted. Returns the error to throw. */
+  fail(error: unknown): PgError {
+    this.failure ??= error;
+    return failed(this.#path, this.failure);
+  }
+
+  /** flush, fdatasync, and the root of everything. */
+  position(): Position {
+    const size = this.readOnly ? this.#start : this.sync();
+    return { epoch: this.#epoch, size, root: this.hasher.rootAt(size) };
+  }
+
+  /** Raises the epoch, durably. PgError LOG_EPOCH_OLD when it would fall. */
+  setEpoch(epoch: number): void {
+    if (epoch < this.#epoch) throw oldEpoch(this.dir, epoch, this.#epoch);
+    if (epoch > this.#epoch) writeEpoch(this.dir, epoch);
+    this.#epoch = epoch;
+  }
+
+  /** Calls `apply` with every entry behind the trusted checkpoint, the log's own left out. PgError LOG_CORRUPT. */
+  replay(apply: (entry: Entry) => void): void {
+    const from =
+      this.checkpoint === undefined
+        ? SCAN_START
+        : { size: this.checkpoint.size, sequence: this.checkpoint.sequence + 1 };
+    const scanner = new Scanner(this.fd, this.#salt, from.size, from.sequence, this.#start, 'skip data');
+    const entry = new Entry();
+    while (scanner.at < this.#start) {
+      if (scanner.next(entry) !== 'entry')
+        throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`);
+      if (entry.type >= FIRST_USER_TYPE) apply(entry);
+    }
+  }
+
+  /** Makes everything durable, then writes the caller's state as the checkpoint that replay starts from. */
+  writeCheckpoint(magic: string, pieces: readonly Uint8Array[]): void {
+    const size = this.sync();
+    const sequence = this.lastSequence;
+    writeMark(join(this.dir, 'checkpoint'), magic, { size, sequence, salt: this.#salt }, pieces);
+    this.#checkpointSize = size;
+    this.hasher.save(size, sequence);
+  }
+
+  /** Space of the disk below. */
+  statfs(): StatsFs {
+    return statfsSync(this.dir);
+  }
+
+  /** flush, fdatasync, gives reserved space back, and closes. A failed log is closed as it is. */
+  close(): void {
+    try {
+      if (!this.readOnly && this.failure === undefined) {
+        this.sync();
+        ftruncateSync(this.fd, this.#start);
+        if (this.hasher.restored.size !== this.#start) this.hasher.save(this.#start, this.lastSequence);
+      }
+    } finally {
+      closeSync(this.fd);
+    }
+  }
+
+  #trustedCheckpoint(magic: string | undefined): Mark | undefined {
+    if (magic === undefined) return undefined;
+    const mark = readMark(join(this.dir, 'checkpoint'), magic, this.#salt);
+    return mark !== undefined && commitEndsAt(this.fd, this.#salt, mark.size, mark.sequence) ? mark : undefined;
+  }
+
+  /** Everything before the later of the two marks was checked and durable. */
+  #scanStart(): { size: number; sequence: number } {
+    const mark = this.checkpoint;
+    const hashed = this.hasher.restored;
+    if (mark !== undefined && mark.size >= hashed.size) return { size: mark.size, sequence: mark.sequence + 1 };
+    return hashed.size > 0 ? { size: hashed.size, sequence: hashed.sequence + 1 } : SCAN_START;
+  }
+
+  #checkUsable(): void {
+    if (this.failure !== undefined) throw failed(this.#path, this.failure);
+    assert(!this.readOnly, 'a read-only log is not written');
+  }
+
+  /** After this, `length` bytes and a commit entry fit into the buffer and into space on disk that is ours. */
+  #makeRoom(length: number, freeing: boolean): void {
+    this.#checkUsable();
+    if (this.#used + length + COMMIT_BYTES * 2 > BUFFER_BYTES) this.flush();
+    const need = this.size + length + COMMIT_BYTES * 2;
+    if (need + HEADROOM <= this.#reserved) return;
+    const error = this.#tryReserve(need + HEADROOM - this.#start);
+    if (error === undefined || (freeing && need <= this.#reserved)) return;
+    throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
+  }
+
+  /** Reserves at least `bytes` behind what is written, generously if there is space. Returns the error when it cannot. */
+  #tryReserve(bytes: number): unknown {
+    const target = this.#start + bytes;
+    if (target <= this.#reserved) return undefined;
+    const generous = Math.min(64 << 20, Math.max(1 << 20, this.#start / 8));
+    for (const ahead of [generous, 0]) {
+      const to = Math.ceil((target + ahead) / 4096) * 4096;
+      try {
+        reserveBlocks(this.fd, this.#reserved, to - this.#reserved);
+        this.#reserved = to;
+        return undefined;
+      } catch (error) {
+        if (ahead === 0 || !isDiskFull(error)) return error;
+      }
+    }
+    return undefined;
+  }
+
+  /** Small syncs in quick succession: with zeros written ahead each is a plain overwrite, and its fdatasync needs no journal commit of the disk below. */
+  #zeroAhead(): void {
+    const from = Math.max(this.#zeroed, this.#start);
+    if (this.#tryReserve(from + ZEROS_AHEAD - this.#start) !== undefined) return;
+    try {
+      writeZeros(this.fd, from, ZEROS_AHEAD);
+      this.#zeroed = from + ZEROS_AHEAD;
+    } catch {
+      this.#smallSyncs = -Infinity;
+    }
+  }
+
+  /** The last entry gets its checksums and grows no more. */
+  #seal(): void {
+    const at = this.#openAt;
+    if (at < 0) return;
+    const payload = peekPayload(this.#view, at);
+    if (payload > 0) this.#buffer.fill(0, at + peekHead(this.#view, at) + payload, at + peekLength(this.#view, at));
+    sealEntry(this.#buffer, this.#view, at, this.#salt);
+    this.#openAt = -1;
+  }
+
+  #appendCommit(): void {
+    this.#seal();
+    const at = this.#used;
+    assert(at + COMMIT_BYTES <= BUFFER_BYTES);
+    const now = Date.now();
+    COMMIT.type = TYPE_COMMIT;
+    COMMIT.sequence = this.#sequence++;
+    COMMIT.sec = Math.floor(now / 1000);
+    COMMIT.nsec = (now % 1000) * 1e6;
+    const end = this.size + COMMIT_BYTES;
+    putCommit(this.#buffer, this.#view, at, COMMIT, this.#lastCommit, end, this.durable, this.#salt);
+    this.#used = at + COMMIT_BYTES;
+    this.#lastCommit = end;
+  }
+}
+
+const COMMIT = new Entry();
+
+const full = (path: string, cause: unknown): PgError =>
+  new PgError('LOG_FULL', `no space on the disk of ${path}`, { cause });
+const failed = (path: string, cause: unknown): PgError =>
+  new PgError(
+    'LOG_FAILED',
+    `${path} cannot be written any more: ${cause instanceof Error ? cause.message : String(cause)}`,
+    { cause },
+  );
+
+/** The refusal of a log that another node has taken over since. */
+export function oldEpoch(dir: string, offered: number, known: number): PgError {
+  return new PgError('LOG_EPOCH_OLD', `${dir}: epoch ${offered} is over, ${known} has begun`, {
+    hint: 'this copy of the container was handed over; use the node that has it now',
+  });
 }

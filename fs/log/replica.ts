@@ -1,28 +1,258 @@
-import type { Position } from './log.ts';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import { isDiskFull, lockFile, readFully, syncDirectory, writeFully } from './disk.ts';
+import {
+  COMMIT_BYTES,
+  getU64,
+  HEADER_BYTES,
+  headIsWhole,
+  LOG_HEADER_BYTES,
+  payloadIsWhole,
+  peekLength,
+  peekSequence,
+  peekType,
+  TYPE_COMMIT,
+} from './entry.ts';
+import { Hasher, SCAN_START } from './hasher.ts';
+import { parseHeader, readHeader } from './header.ts';
+import { oldEpoch, type Position } from './log.ts';
+import { findEnd } from './recover.ts';
+import { viewOf } from './scanner.ts';
+import { readEpoch, writeEpoch } from './sidecar.ts';
+
+/** Largest batch that is taken before its commit entry has come. */
+const MAX_PENDING = 64 << 20;
 
 /** Read side of a move, for any process: the committed bytes of a log that may be mounted elsewhere at the same time. */
-export interface LogReader {
-  /** Up to `into.length` bytes from `offset`, none past `limit` (a size that `flush` or a position told). Returns the bytes read. */
-  readCommitted(offset: number, into: Uint8Array, limit: number): number;
-  close(): void;
+export class LogReader {
+  readonly #fd: number;
+
+  constructor(dir: string) {
+    this.#fd = openSync(join(dir, 'log'), 'r');
+  }
+
+  /** Up to `into.length` bytes from `offset`, none past `limit` (the size of a position, so committed). Returns the bytes read. */
+  readCommitted(offset: number, into: Uint8Array, limit: number): number {
+    return readFully(this.#fd, into, 0, Math.max(0, Math.min(into.length, limit - offset)), offset);
+  }
+
+  /** Whether our first `size` bytes end with this commit entry (`Replica.lastCommit`): then a replica of that size is a prefix of this log. */
+  endsWith(size: number, commit: Uint8Array): boolean {
+    if (size === 0) return true;
+    const ours = Buffer.alloc(COMMIT_BYTES);
+    return readFully(this.#fd, ours, 0, COMMIT_BYTES, size - COMMIT_BYTES) === COMMIT_BYTES && ours.equals(commit);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
 }
 
 /**
- * Receiving side of a move: a log that is not mounted here and grows by what the owner sends.
- * Bytes are taken in any portions; they count (in `size` and `root`) once they are whole up to a commit entry, checked entry by entry (CRC, sequence, commit).
+ * Opens the copy of a log in `dir` for what its owner sends (`create` makes an empty one). `epoch` is the owner's: PgError LOG_EPOCH_OLD when
+ * this copy knows a later one. LOG_MISSING, LOG_BUSY, LOG_CORRUPT, LOG_VERSION.
  */
-export interface Replica {
+export function openReplica(dir: string, options: { create?: boolean; epoch: number }): Replica {
+  const path = join(dir, 'log');
+  if (readEpoch(dir) > options.epoch) throw oldEpoch(dir, options.epoch, readEpoch(dir));
+  if (!existsSync(path)) {
+    if (!options.create) throw new PgError('LOG_MISSING', `there is no log at ${path}`);
+    if (mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dirname(dir));
+  }
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  try {
+    if (!lockFile(fd)) throw new PgError('LOG_BUSY', `${path} is open for writing in another process`);
+    return new Replica(dir, fd);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/**
+ * Receiving side of a move: a log that is not mounted here and grows by what its owner sends. Bytes are taken in any portions; they count once they
+ * are whole up to a commit entry, each entry checked (form, sequence, checksums) on the way. Every commit is the MDM batch [Truncate(grow), Write]:
+ * `position().root` is the file's root after it.
+ */
+export class Replica {
+  readonly dir: string;
+  readonly #fd: number;
+  readonly #path: string;
+  #epoch: number;
+  #size = 0;
+  #sequence = 0;
+  #salt = 0;
+  #hasher: Hasher | undefined;
+  /** Bytes after the last commit taken; [0, parsed) are whole, checked entries. */
+  #pending = Buffer.allocUnsafe(8 << 20);
+  #view = viewOf(this.#pending);
+  #have = 0;
+  #parsed = 0;
+
+  constructor(dir: string, fd: number) {
+    this.dir = dir;
+    this.#fd = fd;
+    this.#path = join(dir, 'log');
+    this.#epoch = readEpoch(dir);
+    const fileBytes = fstatSync(fd).size;
+    if (fileBytes < LOG_HEADER_BYTES + COMMIT_BYTES) return;
+    this.#salt = readHeader(fd, this.#path).salt;
+    this.#hasher = new Hasher(dir, fd, this.#salt);
+    const mark = this.#hasher.restored;
+    const from = mark.size > 0 ? { size: mark.size, sequence: mark.sequence + 1 } : SCAN_START;
+    const end = findEnd(fd, this.#salt, from.size, from.sequence, fileBytes, this.#path);
+    if (end.size < LOG_HEADER_BYTES + COMMIT_BYTES) return;
+    ftruncateSync(fd, end.size);
+    this.#size = end.size;
+    this.#sequence = end.sequence;
+  }
+
   /** Durable epoch of this copy. */
-  readonly epoch: number;
-  /** Size up to the last whole commit taken: what the owner should send from. */
-  readonly size: number;
-  /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they are no continuation of this log. */
-  append(bytes: Uint8Array): void;
-  /** fdatasync, then the position; bytes after the last commit are cut off. */
-  sync(): Position;
-  /** The position so far, hashed, without a sync. */
-  position(): Position;
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Size up to the last whole commit taken: the owner sends from here. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The 64 bytes of the last commit entry, empty for an empty copy: the owner tells by them whether this is a prefix of its log. */
+  lastCommit(): Uint8Array {
+    const bytes = Buffer.alloc(this.#size === 0 ? 0 : COMMIT_BYTES);
+    readFully(this.#fd, bytes, 0, bytes.length, this.#size - bytes.length);
+    return bytes;
+  }
+
+  /** Forgets everything: the owner's log is another one. */
+  reset(): void {
+    ftruncateSync(this.#fd, 0);
+    fdatasyncSync(this.#fd);
+    this.#size = this.#sequence = this.#have = this.#parsed = 0;
+    this.#hasher = undefined;
+  }
+
+  /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */
+  append(bytes: Uint8Array): void {
+    this.#take(bytes);
+    let committed = 0;
+    for (;;) {
+      const length = this.#wholeEntry();
+      if (length === 0) break;
+      const isCommit = peekType(this.#view, this.#parsed) === TYPE_COMMIT;
+      if (isCommit) this.#checkCommit(this.#parsed, committed);
+      this.#parsed += length;
+      this.#sequence++;
+      if (isCommit) committed = this.#parsed;
+    }
+    if (committed > 0) this.#commit(committed);
+  }
+
+  /** fdatasync, then the position; a later mount trusts what is durable here without checking it again. */
+  sync(): Position {
+    fdatasyncSync(this.#fd);
+    syncDirectory(this.dir);
+    const position = this.position();
+    this.#hasher?.save(this.#size, this.#sequence - 1 - this.#uncommitted());
+    return position;
+  }
+
+  /** The position up to the last commit taken, hashed. */
+  position(): Position {
+    return { epoch: this.#epoch, size: this.#size, root: this.#hasher?.rootAt(this.#size) ?? new Uint8Array(32) };
+  }
+
   /** Raises the epoch, durably. PgError LOG_EPOCH_OLD when it would fall. */
-  setEpoch(epoch: number): void;
-  close(): void;
+  setEpoch(epoch: number): void {
+    if (epoch < this.#epoch) throw oldEpoch(this.dir, epoch, this.#epoch);
+    if (epoch > this.#epoch) writeEpoch(this.dir, epoch);
+    this.#epoch = epoch;
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #take(bytes: Uint8Array): void {
+    const need = this.#have + bytes.length;
+    if (need > MAX_PENDING) throw this.#corrupt('a batch has no end');
+    if (need > this.#pending.length) {
+      const larger = Buffer.allocUnsafe(Math.min(MAX_PENDING, need * 2));
+      larger.set(this.#pending.subarray(0, this.#have));
+      this.#pending = larger;
+      this.#view = viewOf(larger);
+    }
+    this.#pending.set(bytes, this.#have);
+    this.#have = need;
+  }
+
+  /** Length of the checked entry at `parsed`, 0 when it is not all here yet. */
+  #wholeEntry(): number {
+    const at = this.#parsed;
+    if (this.#size === 0 && at === 0) return this.#header();
+    if (this.#have - at < 64) return 0;
+    const length = peekLength(this.#view, at);
+    if (length === 0) throw this.#corrupt('no entry');
+    if (this.#have - at < length) return 0;
+    const isWhole =
+      headIsWhole(this.#pending, this.#view, at, this.#salt) &&
+      payloadIsWhole(this.#pending, this.#view, at, this.#salt);
+    if (!isWhole) throw this.#corrupt('a checksum is wrong');
+    if (peekSequence(this.#view, at) !== this.#sequence) throw this.#corrupt('entries are missing');
+    return length;
+  }
+
+  #header(): number {
+    if (this.#have < LOG_HEADER_BYTES) return 0;
+    this.#salt = parseHeader(this.#pending, this.#path).salt;
+    return LOG_HEADER_BYTES;
+  }
+
+  #checkCommit(at: number, committed: number): void {
+    const fields = at + HEADER_BYTES;
+    const end = this.#size + at + COMMIT_BYTES;
+    if (getU64(this.#view, fields) !== this.#size + committed || getU64(this.#view, fields + 8) !== end) {
+      throw this.#corrupt('a commit is of another place');
+    }
+  }
+
+  #commit(bytes: number): void {
+    try {
+      writeFully(this.#fd, this.#pending, 0, bytes, this.#size);
+    } catch (error) {
+      if (isDiskFull(error)) throw new PgError('LOG_FULL', `no space on the disk of ${this.#path}`, { cause: error });
+      throw error;
+    }
+    this.#hasher ??= new Hasher(this.dir, this.#fd, this.#salt);
+    if (this.#hasher.size === this.#size) this.#hasher.feed(this.#pending.subarray(0, bytes));
+    this.#size += bytes;
+    this.#pending.copyWithin(0, bytes, this.#have);
+    this.#have -= bytes;
+    this.#parsed -= bytes;
+  }
+
+  /** Entries taken after the last commit. */
+  #uncommitted(): number {
+    let count = 0;
+    for (let at = 0; at < this.#parsed; at += peekLength(this.#view, at)) count++;
+    return count;
+  }
+
+  #corrupt(what: string): PgError {
+    this.#have = this.#parsed = 0;
+    return new PgError(
+      'LOG_CORRUPT',
+      `${this.#path}: what was received after byte ${this.#size} does not belong there (${what})`,
+    );
+  }
 }

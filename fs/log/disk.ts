@@ -1,0 +1,109 @@
+import {
+  closeSync,
+  constants,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import koffi from 'koffi';
+
+/** The few calls of the C library that Node lacks, and disk habits of the log. */
+const libc = koffi.load('libc.so.6');
+const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+const flock = libc.func('int flock(int fd, int operation)');
+const LOCK_EX_NB = 2 | 4;
+
+/** Whether an error of `node:fs` (or of ours) means that the disk, or a quota on it, is full. */
+export function isDiskFull(error: unknown): boolean {
+  const code = (error as { code?: string } | null)?.code;
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
+/** An errno of a libc call as `node:fs` would throw it. */
+function callError(name: string, number: number): Error {
+  const code = Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;
+  return Object.assign(new Error(`${code}: ${name}`), { code, syscall: name });
+}
+
+/**
+ * Gives the file blocks for [offset, offset + length), and at least that size; what was there stays, the rest reads as zeros (fallocate(2)).
+ * Where the filesystem cannot, zeros are written: the blocks are just as good. Throws as `node:fs` does (ENOSPC).
+ */
+export function reserveBlocks(fd: number, offset: number, length: number): void {
+  for (;;) {
+    if (fallocate(fd, 0, offset, length) === 0) return;
+    const number = koffi.errno();
+    if (number === koffi.os.errno['EINTR']) continue;
+    if (number !== koffi.os.errno['EOPNOTSUPP'] && number !== koffi.os.errno['ENOSYS'])
+      throw callError('fallocate', number);
+    return writeZeros(fd, offset, length);
+  }
+}
+
+/** Zeros to write or to compare with; never to be changed. */
+export const ZEROS = Buffer.alloc(256 * 1024);
+
+/** Overwrites [offset, offset + length) with zeros. */
+export function writeZeros(fd: number, offset: number, length: number): void {
+  for (let done = 0; done < length; done += ZEROS.length) {
+    writeFully(fd, ZEROS, 0, Math.min(ZEROS.length, length - done), offset + done);
+  }
+}
+
+/** pwrite(2) of all of it. */
+export function writeFully(fd: number, bytes: Uint8Array, from: number, length: number, offset: number): void {
+  let done = 0;
+  while (done < length) done += writeSync(fd, bytes, from + done, length - done, offset + done);
+}
+
+/** pread(2) of all of it; returns less only at the end of the file. */
+export function readFully(fd: number, into: Uint8Array, start: number, length: number, offset: number): number {
+  let done = 0;
+  while (done < length) {
+    const got = readSync(fd, into, start + done, length - done, offset + done);
+    if (got === 0) break;
+    done += got;
+  }
+  return done;
+}
+
+/** Takes the one writer's lock of the file; false when another process (or another open) has it. It goes with the descriptor. */
+export function lockFile(fd: number): boolean {
+  return flock(fd, LOCK_EX_NB) === 0;
+}
+
+/** Replaces a file so that after a crash there is the old one or the whole new one; durable on return. */
+export function replaceFile(path: string, pieces: Iterable<Uint8Array>): void {
+  const temporary = `${path}.new`;
+  const fd = openSync(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o600);
+  try {
+    let offset = 0;
+    for (const piece of pieces) {
+      writeFully(fd, piece, 0, piece.length, offset);
+      offset += piece.length;
+    }
+    fdatasyncSync(fd);
+  } catch (error) {
+    closeSync(fd);
+    unlinkSync(temporary);
+    throw error;
+  }
+  closeSync(fd);
+  renameSync(temporary, path);
+  syncDirectory(dirname(path));
+}
+
+/** Makes names made or removed in a directory durable. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
