@@ -132,7 +132,7 @@ export class LayerApplier {
   #walk(path: readonly string[], entry: TarEntry, create: boolean): number | undefined {
     const tree = this.#tree;
     const above: number[] = [ROOT];
-    const todo = path.map((name) => ({ name, named: true })).reverse();
+    const todo = path.map((name) => ({ name, named: true })).toReversed();
     let followed = 0;
     for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
       const { name, named } = next;
@@ -154,7 +154,7 @@ export class LayerApplier {
           ...text
             .split('/')
             .map((part) => ({ name: part, named: false }))
-            .reverse(),
+            .toReversed(),
         );
       } else if (!create) return undefined;
       else above.push(this.#makeDirectory(here, name, dirent, entry));

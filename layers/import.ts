@@ -1,7 +1,25 @@
+import assert from 'node:assert/strict';
+import { PgError } from '../mdm/error.ts';
 import type { Store } from '../store/store.ts';
-import type { ImageRecord } from './images.ts';
+import type { ContentWriter } from '../store/writer.ts';
+import { buildTree } from './build.ts';
+import { type ImageRecord, type LayerRecord, loadImage, loadLayer, putImage, putLayer, SCRATCH } from './images.ts';
+import { type Ingested, ingestLayer, LayerStack, replayLayer } from './ingest.ts';
+import { MergedTree } from './merge.ts';
 import type { ProgressSink } from './progress.ts';
-import type { BareNameOrigin } from './transport/source.ts';
+import { formatReference, parseImageName, parseReference, repositoryName } from './reference.ts';
+import { openLayerTar } from './transport/decompress.ts';
+import { formatPlatform, parsePlatform } from './transport/platform.ts';
+import {
+  type BareNameOrigin,
+  type ImageSource,
+  type LayerBlob,
+  openSource,
+  type SourceImage,
+} from './transport/source.ts';
+
+/** Layers read at the same time: one is applied, others are fetched and unpacked meanwhile. */
+const LAYERS_AT_ONCE = 3;
 
 export interface ImportOptions {
   /** `os/arch[/variant]`; default: this machine's. */
@@ -18,10 +36,173 @@ export interface Imported {
   image: ImageRecord;
   /** Which source was used, in words. */
   took: string;
+  /** The image was in the store: no layer was read, at most it got a name. */
   alreadyPresent: boolean;
 }
 
-/** Brings an image into the store, wholly or not at all. `source` is what `openSource` takes. */
-export async function importImage(_store: Store, _source: string, _options: ImportOptions = {}): Promise<Imported> {
-  throw new Error('being built');
+/**
+ * Brings an image into the store, wholly or not at all: contents become visible together with the image's record, in one
+ * transaction. `source` is what `openSource` takes. An image with the same config is recognised before any layer is read, a layer
+ * with the same DiffID is taken from the store. Everything is verified in the stream: blobs by digest and size, tars by DiffID.
+ */
+export async function importImage(store: Store, source: string, options: ImportOptions = {}): Promise<Imported> {
+  const name = options.name === undefined ? undefined : checkedName(options.name);
+  const platform = options.platform === undefined ? undefined : parsePlatform(options.platform);
+  const { from, progress, signal } = options;
+  const opened = await openSource(source, {
+    ...(from === undefined ? {} : { from }),
+    ...(progress === undefined ? {} : { progress }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  try {
+    const image = await opened.manifest(platform);
+    const names = namesFor(opened, image, name);
+    const took = opened.describe();
+    const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
+    if (!alreadyPresent) await importLayers(store, opened, image, names, options);
+    return { image: loadImage(store, image.configDigest)!, took, alreadyPresent };
+  } finally {
+    await opened.close();
+  }
+}
+
+/** The full form of a name that may be given to an image. PgError `REFERENCE_INVALID`, `NAME_RESERVED`. */
+function checkedName(name: string): string {
+  if (name === SCRATCH)
+    throw new PgError('NAME_RESERVED', `'${SCRATCH}' is the empty image: no other can be called so`);
+  return formatReference(parseImageName(name));
+}
+
+/** The names an imported image gets; one from a registry is also known by its manifest's digest there. */
+function namesFor(source: ImageSource, image: SourceImage, name: string | undefined): string[] {
+  const names = name === undefined ? image.names : [name];
+  if (source.transport !== 'docker' || image.manifest === null) return names;
+  const { digest } = image.manifest;
+  return [...names, ...image.names.map((given) => `${repositoryName(parseReference(given))}@${digest}`)];
+}
+
+/** Names an image that is here; false when it is not. */
+function rename(store: Store, id: string, names: readonly string[]): boolean {
+  if (!store.table('images').has(id)) return false;
+  for (const name of names) store.table('names').put(name, Buffer.from(id));
+  return true;
+}
+
+async function importLayers(
+  store: Store,
+  source: ImageSource,
+  image: SourceImage,
+  names: readonly string[],
+  options: ImportOptions,
+): Promise<void> {
+  const writer = store.writer();
+  const stop = new AbortController();
+  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
+  try {
+    const stack = new LayerStack(new MergedTree());
+    const layers = await eachLayer(image.layers, (blob) =>
+      bringLayer(store, writer, stack, source, blob, signal, options.progress),
+    );
+    await writer.flush();
+    assert.equal(stack.unnamed, 0, 'every content has its name');
+    const records = await finishRecipes(writer, layers);
+    const treeRoot = buildTree(store, stack.tree);
+    await writer.finish(() => {
+      for (const record of records) putLayer(store, record);
+      putImage(store, recordOf(image, records, treeRoot), names);
+    });
+  } catch (error) {
+    await writer.abort();
+    throw error;
+  }
+}
+
+/** Runs `bring` for all layers, a few at once and the lowest first. The first failure is thrown, once `stop` has ended the others. */
+async function eachLayer<T>(
+  layers: readonly LayerBlob[],
+  bring: (blob: LayerBlob) => Promise<T>,
+  stop: () => void,
+): Promise<T[]> {
+  const results: T[] = [];
+  const failures: unknown[] = [];
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    while (next < layers.length && failures.length === 0) {
+      const blob = layers[next++]!;
+      try {
+        results[blob.index] = await bring(blob);
+      } catch (error) {
+        failures.push(error);
+        stop();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: LAYERS_AT_ONCE }, lane));
+  if (failures.length > 0) throw failures[0];
+  return results;
+}
+
+async function bringLayer(
+  store: Store,
+  writer: ContentWriter,
+  stack: LayerStack,
+  source: ImageSource,
+  blob: LayerBlob,
+  signal: AbortSignal,
+  progress: ProgressSink | undefined,
+): Promise<Ingested | LayerRecord> {
+  const known = loadLayer(store, blob.diffId);
+  const id = `${blob.index}:${blob.digest ?? blob.diffId}`;
+  const label = `layer ${blob.index + 1} ${(blob.digest ?? blob.diffId).replace(/^sha\d+:/, '').slice(0, 12)}`;
+  progress?.start(id, label, blob.sizeBytes);
+  try {
+    if (known !== undefined) {
+      await replayLayer(store, stack, blob.index, known);
+      progress?.done(id, 'already here');
+      return known;
+    }
+    const tar = openLayerTar(source, blob, { signal, onBlobBytes: (bytes) => progress?.advance(id, bytes) });
+    const what = `layer ${blob.index + 1} (${blob.digest ?? blob.diffId}) of ${source.describe()}`;
+    const ingested = await ingestLayer(writer, stack, blob.index, blob.diffId, tar.bytes, what);
+    progress?.done(id);
+    return ingested;
+  } catch (error) {
+    stack.fail();
+    throw error;
+  }
+}
+
+const fresh = (layer: Ingested | LayerRecord): layer is Ingested => !Array.isArray(layer.recipe);
+
+async function finishRecipes(
+  writer: ContentWriter,
+  layers: readonly (Ingested | LayerRecord)[],
+): Promise<LayerRecord[]> {
+  for (const layer of layers) if (fresh(layer)) await layer.recipe.finish();
+  await writer.flush();
+  return await Promise.all(
+    layers.map(async (layer) => (fresh(layer) ? { ...layer, recipe: await layer.recipe.pieces() } : layer)),
+  );
+}
+
+function recordOf(
+  image: SourceImage,
+  layers: readonly LayerRecord[],
+  treeRoot: Uint8Array,
+): Parameters<typeof putImage>[1] {
+  return {
+    id: image.configDigest,
+    treeRoot,
+    configBytes: image.configBytes,
+    ...(image.manifest === null ? {} : { manifest: image.manifest }),
+    layers: image.layers.map(({ diffId, digest, mediaType, sizeBytes }) => ({
+      diffId,
+      ...(digest === null ? {} : { digest }),
+      mediaType,
+      blobBytes: sizeBytes,
+    })),
+    platform: formatPlatform(image.platform),
+    importedMs: Date.now(),
+    size: layers.reduce((sum, layer) => sum + layer.contentBytes, 0),
+  };
 }

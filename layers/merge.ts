@@ -155,12 +155,12 @@ export class MergedTree {
     children.delete(name);
     this.#numbers[inode * 6 + 5]!--;
     const below = this.#children[inode];
-    if (below !== undefined) for (const child of [...below.keys()]) this.unlink(inode, child);
+    if (below !== undefined) for (const child of below.keys()) this.unlink(inode, child);
   }
 
   /** Takes away everything below a directory that layers before this one put there. */
   clearLower(directory: number, layer: number): void {
-    for (const name of [...this.#children[directory]!.keys()]) this.unlinkLower(directory, name, layer);
+    for (const name of this.#children[directory]!.keys()) this.unlinkLower(directory, name, layer);
   }
 
   /** Takes away what layers before this one put under the name: a whiteout does not reach what its own layer brings. */

@@ -22,13 +22,20 @@ const PIECE_BYTES = 4 << 20;
 const ROOT_BYTES = 32;
 const COPY_BYTES = 1 << 20;
 
+/** A content in the recipe that may not have its name yet. */
+interface Slot {
+  promise: Promise<ContentRef>;
+  ref: ContentRef | undefined;
+  runs: Run[] | undefined;
+}
+
 /** Takes down the recipe of one tar while it is read. Holds at most a piece, and what waits for contents to be hashed. */
 export class RecipeWriter {
   readonly #writer: ContentWriter;
   #piece = Buffer.allocUnsafe(PIECE_BYTES);
   #used = 0;
   /** What cannot be written down yet, because a content before it has no name so far. */
-  #waiting: (Buffer | { ref: ContentRef | undefined; runs: Run[] | undefined })[] = [];
+  #waiting: (Buffer | Slot)[] = [];
   #waitingFrom = 0;
   readonly #parts: Promise<ContentRef>[] = [];
   #compressing: Promise<void> = Promise.resolve();
@@ -48,7 +55,7 @@ export class RecipeWriter {
 
   /** Here stands a content, whole or (of a sparse file) these runs of it. */
   content(ref: Promise<ContentRef>, runs: Run[] | undefined): void {
-    const slot: { ref: ContentRef | undefined; runs: Run[] | undefined } = { ref: undefined, runs };
+    const slot: Slot = { promise: ref, ref: undefined, runs };
     this.#waiting.push(slot);
     ref.then(
       (known) => {
@@ -64,14 +71,19 @@ export class RecipeWriter {
     await this.#compressing;
   }
 
-  /** Ends the recipe and gives its pieces to the store; all contents must be hashed by now (`ContentWriter.flush`). */
-  async finish(): Promise<Promise<ContentRef>[]> {
-    await Promise.resolve();
+  /** Ends the recipe and gives the rest of it to the store. Waits for all contents' names: flush the writer before. */
+  async finish(): Promise<void> {
+    for (const next of this.#waiting.slice(this.#waitingFrom))
+      if (!Buffer.isBuffer(next)) next.ref ??= await next.promise;
     this.#drain();
     assert.equal(this.#waitingFrom, this.#waiting.length, 'every content of the tar has its name');
     this.#flushPiece();
     await this.#compressing;
-    return this.#parts;
+  }
+
+  /** The recipe's pieces, after `finish` and another flush of the writer. */
+  async pieces(): Promise<ContentRef[]> {
+    return await Promise.all(this.#parts);
   }
 
   #drain(): void {
