@@ -1,11 +1,13 @@
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Accumulator } from '../../mdm/accumulator.ts';
+import { appendBatch, executeAppend } from '../../mdm/append-batch.ts';
+import type { State } from '../../mdm/instruction.ts';
 import { PgError } from '../../mdm/error.ts';
 import { readFully } from './disk.ts';
 import { LOG_HEADER_BYTES } from './entry.ts';
 import { readHeader } from './header.ts';
-import { commitEndsAt } from './recover.ts';
+import { isMarkOf, makeMark } from './recover.ts';
 import { readMark, writeMark } from './sidecar.ts';
 
 const HASH_MAGIC = 'pghash';
@@ -32,7 +34,7 @@ export class Hasher {
     const mark = readMark(this.#path, HASH_MAGIC, salt);
     this.restored = { size: 0, sequence: 0 };
     this.#accumulator = new Accumulator();
-    if (mark !== undefined && commitEndsAt(fd, salt, mark.size, mark.sequence)) {
+    if (mark !== undefined && isMarkOf(fd, mark)) {
       const accumulator = restore(mark.payload);
       if (accumulator !== undefined && accumulator.size <= mark.size) {
         this.#accumulator = accumulator;
@@ -75,13 +77,13 @@ export class Hasher {
    */
   save(size: number, sequence: number): void {
     if (this.size > size) return;
-    writeMark(this.#path, HASH_MAGIC, { size, sequence, salt: this.#salt }, [this.#accumulator.serialize()]);
+    writeMark(this.#path, HASH_MAGIC, makeMark(this.#fd, this.#salt, size, sequence), [this.#accumulator.serialize()]);
     this.restored = { size, sequence };
   }
 
-  /** Takes bytes that the caller has just written at `size`, and so need not be read back. */
-  feed(bytes: Uint8Array): void {
-    this.#accumulator.append(bytes);
+  /** Executes the MDM batch that appends these bytes, one commit's, which the caller has just written at `size`. Returns the state after it. */
+  feed(bytes: Uint8Array): State {
+    return executeAppend(this.#accumulator, appendBatch(this.size, bytes.length), bytes);
   }
 }
 

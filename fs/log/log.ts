@@ -34,7 +34,7 @@ import { isDiskFull, lockFile, reserveBlocks, writeFully, writeZeros } from './d
 import { Hasher, SCAN_START } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
 import { PayloadReader } from './payload.ts';
-import { commitEndsAt, findEnd } from './recover.ts';
+import { findEnd, isMarkOf, makeMark } from './recover.ts';
 import { Scanner, viewOf } from './scanner.ts';
 import { type Mark, readEpoch, readMark, writeEpoch, writeMark } from './sidecar.ts';
 
@@ -354,7 +354,7 @@ export class Log {
   writeCheckpoint(magic: string, pieces: readonly Uint8Array[]): void {
     const size = this.sync();
     const sequence = this.lastSequence;
-    writeMark(join(this.dir, 'checkpoint'), magic, { size, sequence, salt: this.#salt }, pieces);
+    writeMark(join(this.dir, 'checkpoint'), magic, makeMark(this.fd, this.#salt, size, sequence), pieces);
     this.#checkpointSize = size;
     this.hasher.save(size, sequence);
   }
@@ -380,7 +380,7 @@ export class Log {
   #trustedCheckpoint(magic: string | undefined): Mark | undefined {
     if (magic === undefined) return undefined;
     const mark = readMark(join(this.dir, 'checkpoint'), magic, this.#salt);
-    return mark !== undefined && commitEndsAt(this.fd, this.#salt, mark.size, mark.sequence) ? mark : undefined;
+    return mark !== undefined && isMarkOf(this.fd, mark) ? mark : undefined;
   }
 
   /** Everything before the later of the two marks was checked and durable. */

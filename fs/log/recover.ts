@@ -1,3 +1,4 @@
+import assert from 'node:assert';
 import { PgError } from '../../mdm/error.ts';
 import {
   COMMIT_BYTES,
@@ -12,6 +13,7 @@ import {
 } from './entry.ts';
 import { readFully } from './disk.ts';
 import { Scanner, viewOf } from './scanner.ts';
+import type { Mark } from './sidecar.ts';
 
 /** Where a log ends: with its last whole commit. */
 export interface End {
@@ -90,15 +92,25 @@ function durableCommitAfter(fd: number, salt: number, at: number, fileBytes: num
   return false;
 }
 
-/** Whether a commit entry with this sequence number ends at `size`: then a mark made there belongs to this log as it is. */
-export function commitEndsAt(fd: number, salt: number, size: number, sequence: number): boolean {
+/** Whether the commit entry that the mark names ends at its size: then it was made of this log, and not of one that took another turn. */
+export function isMarkOf(fd: number, mark: Mark): boolean {
+  const commit = commitBefore(fd, mark.salt, mark.size);
+  return commit !== undefined && commit.sequence === mark.sequence && commit.check === mark.check;
+}
+
+/** The mark for `size`, where the commit entry of this sequence number ends. */
+export function makeMark(fd: number, salt: number, size: number, sequence: number): Omit<Mark, 'payload'> {
+  const commit = commitBefore(fd, salt, size);
+  assert(commit !== undefined && commit.sequence === sequence, 'a mark stands behind a commit entry');
+  return { size, salt, ...commit };
+}
+
+function commitBefore(fd: number, salt: number, size: number): { sequence: number; check: number } | undefined {
   const bytes = Buffer.alloc(COMMIT_BYTES);
-  if (size < COMMIT_BYTES || readFully(fd, bytes, 0, COMMIT_BYTES, size - COMMIT_BYTES) < COMMIT_BYTES) return false;
+  if (size < COMMIT_BYTES || readFully(fd, bytes, 0, COMMIT_BYTES, size - COMMIT_BYTES) < COMMIT_BYTES)
+    return undefined;
   const view = viewOf(bytes);
-  return (
-    peekLength(view, 0) === COMMIT_BYTES &&
-    peekType(view, 0) === TYPE_COMMIT &&
-    peekSequence(view, 0) === sequence &&
-    headIsWhole(bytes, view, 0, salt)
-  );
+  const isCommit =
+    peekLength(view, 0) === COMMIT_BYTES && peekType(view, 0) === TYPE_COMMIT && headIsWhole(bytes, view, 0, salt);
+  return isCommit ? { sequence: peekSequence(view, 0), check: view.getUint32(0, true) } : undefined;
 }

@@ -7,6 +7,7 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  rmSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
@@ -90,7 +91,9 @@ export class Replica {
   readonly #path: string;
   #epoch: number;
   #size = 0;
+  /** Number of the next entry, and of the first one after the last commit. */
   #sequence = 0;
+  #committedSequence = 0;
   #salt = 0;
   #hasher: Hasher | undefined;
   /** Bytes after the last commit taken; [0, parsed) are whole, checked entries. */
@@ -98,6 +101,8 @@ export class Replica {
   #view = viewOf(this.#pending);
   #have = 0;
   #parsed = 0;
+  /** Where the whole batches in `pending` end. */
+  #batchEnds: number[] = [];
 
   constructor(dir: string, fd: number) {
     this.dir = dir;
@@ -114,7 +119,7 @@ export class Replica {
     if (end.size < LOG_HEADER_BYTES + COMMIT_BYTES) return;
     ftruncateSync(fd, end.size);
     this.#size = end.size;
-    this.#sequence = end.sequence;
+    this.#sequence = this.#committedSequence = end.sequence;
   }
 
   /** Durable epoch of this copy. */
@@ -138,14 +143,16 @@ export class Replica {
   reset(): void {
     ftruncateSync(this.#fd, 0);
     fdatasyncSync(this.#fd);
-    this.#size = this.#sequence = this.#have = this.#parsed = 0;
+    this.#size = this.#have = this.#parsed = this.#sequence = this.#committedSequence = 0;
     this.#hasher = undefined;
+    for (const name of ['hash', 'checkpoint']) rmSync(join(this.dir, name), { force: true });
   }
 
   /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */
   append(bytes: Uint8Array): void {
     this.#take(bytes);
     let committed = 0;
+    let sequence = 0;
     for (;;) {
       const length = this.#wholeEntry();
       if (length === 0) break;
@@ -153,9 +160,13 @@ export class Replica {
       if (isCommit) this.#checkCommit(this.#parsed, committed);
       this.#parsed += length;
       this.#sequence++;
-      if (isCommit) committed = this.#parsed;
+      if (isCommit) {
+        committed = this.#parsed;
+        sequence = this.#sequence;
+        this.#batchEnds.push(committed);
+      }
     }
-    if (committed > 0) this.#commit(committed);
+    if (committed > 0) this.#commit(committed, sequence);
   }
 
   /** fdatasync, then the position; a later mount trusts what is durable here without checking it again. */
@@ -163,7 +174,7 @@ export class Replica {
     fdatasyncSync(this.#fd);
     syncDirectory(this.dir);
     const position = this.position();
-    this.#hasher?.save(this.#size, this.#sequence - 1 - this.#uncommitted());
+    this.#hasher?.save(this.#size, this.#committedSequence - 1);
     return position;
   }
 
@@ -226,7 +237,7 @@ export class Replica {
     }
   }
 
-  #commit(bytes: number): void {
+  #commit(bytes: number, sequence: number): void {
     try {
       writeFully(this.#fd, this.#pending, 0, bytes, this.#size);
     } catch (error) {
@@ -234,22 +245,24 @@ export class Replica {
       throw error;
     }
     this.#hasher ??= new Hasher(this.dir, this.#fd, this.#salt);
-    if (this.#hasher.size === this.#size) this.#hasher.feed(this.#pending.subarray(0, bytes));
+    this.#hasher.advance(this.#size);
+    let from = 0;
+    for (const end of this.#batchEnds) {
+      this.#hasher.feed(this.#pending.subarray(from, end));
+      from = end;
+    }
+    this.#batchEnds = [];
     this.#size += bytes;
+    this.#committedSequence = sequence;
     this.#pending.copyWithin(0, bytes, this.#have);
     this.#have -= bytes;
     this.#parsed -= bytes;
   }
 
-  /** Entries taken after the last commit. */
-  #uncommitted(): number {
-    let count = 0;
-    for (let at = 0; at < this.#parsed; at += peekLength(this.#view, at)) count++;
-    return count;
-  }
-
   #corrupt(what: string): PgError {
     this.#have = this.#parsed = 0;
+    this.#sequence = this.#committedSequence;
+    this.#batchEnds = [];
     return new PgError(
       'LOG_CORRUPT',
       `${this.#path}: what was received after byte ${this.#size} does not belong there (${what})`,

@@ -19,6 +19,8 @@ export interface Mark {
   size: number;
   /** Sequence number of the commit entry that ends there. */
   sequence: number;
+  /** Checksum of that entry. */
+  check: number;
   /** The log's salt: a mark of another log is no mark of this one. */
   salt: number;
   payload: Buffer;
@@ -67,6 +69,7 @@ export function writeMark(
     32,
     pieces.reduce((sum, piece) => sum + piece.length, 0),
   );
+  view.setUint32(40, mark.check, true);
   let check = crc32(header);
   for (const piece of pieces) check = crc32(piece, check);
   const trailer = Buffer.alloc(4);
@@ -84,7 +87,7 @@ export function readMark(path: string, magic: string, salt: number): Mark | unde
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint32(12, true) !== salt || getU64(view, 32) !== bytes.length - MARK_HEADER_BYTES - 4) return undefined;
   const payload = bytes.subarray(MARK_HEADER_BYTES, bytes.length - 4);
-  return { size: getU64(view, 16), sequence: getU64(view, 24), salt, payload };
+  return { size: getU64(view, 16), sequence: getU64(view, 24), check: view.getUint32(40, true), salt, payload };
 }
 
 export function newer(path: string): PgError {
