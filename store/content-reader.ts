@@ -1,13 +1,120 @@
-import type { ContentRef, Extent } from './content.ts';
+import assert from 'node:assert/strict';
+import { type ContentRef, type Extent, isZeroSector } from './content.ts';
+import { SectorFile } from './sector.ts';
 
-/** A content ready to be read by this thread: its extents resolved. Holds no descriptor of its own: there is nothing to close. */
-export interface OpenContent {
+/** Sector files kept open by one thread: each costs a descriptor and 12 KiB. */
+const OPEN_SECTORS = 256;
+
+/** Sector files open for reading, the least recently used closed first. One for each store of a thread. */
+export class SectorCache {
+  private readonly files = new Map<string, SectorFile>();
+  private readonly pathOf: (root: Uint8Array) => string;
+
+  constructor(pathOf: (root: Uint8Array) => string) {
+    this.pathOf = pathOf;
+  }
+
+  /** The file of the sector `root`, whose bytes as latin1 are `key`. Good until the next call. MISSING_SECTOR, CORRUPT_SECTOR. */
+  get(key: string, root: Uint8Array): SectorFile {
+    let file = this.files.get(key);
+    if (file) {
+      this.files.delete(key);
+    } else {
+      file = new SectorFile(this.pathOf(root), root);
+      if (this.files.size >= OPEN_SECTORS) {
+        const [oldest, oldestFile] = this.files.entries().next().value!;
+        this.files.delete(oldest);
+        oldestFile.close();
+      }
+    }
+    this.files.set(key, file);
+    return file;
+  }
+
+  /** Closes the file of one sector, so that the next read opens it anew. */
+  drop(root: Uint8Array): void {
+    const key = sectorKey(root);
+    this.files.get(key)?.close();
+    this.files.delete(key);
+  }
+
+  close(): void {
+    for (const file of this.files.values()) file.close();
+    this.files.clear();
+  }
+}
+
+/** A sector's root as a key of maps. */
+export const sectorKey = (root: Uint8Array): string =>
+  Buffer.from(root.buffer, root.byteOffset, root.byteLength).toString('latin1');
+
+interface Piece {
+  /** Key in the sector cache; empty for a hole. */
+  readonly key: string;
+  readonly sector: Uint8Array;
+  readonly offset: number;
+  /** First byte and end of the piece within the content. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A content ready to be read by this thread: its extents resolved. It holds no descriptor: there is nothing to close. */
+export class OpenContent {
   readonly ref: ContentRef;
   readonly size: number;
-  readonly extents: readonly Extent[];
+  private readonly pieces: readonly Piece[];
+  private readonly cache: SectorCache;
+
+  constructor(ref: ContentRef, extents: readonly Extent[], cache: SectorCache) {
+    this.ref = ref;
+    this.size = ref.size;
+    this.cache = cache;
+    let start = 0;
+    this.pieces = extents.map(({ sector, offset, length }) => {
+      const piece = { key: isZeroSector(sector) ? '' : sectorKey(sector), sector, offset, start, end: start + length };
+      start += length;
+      return piece;
+    });
+    assert.equal(start, ref.size, 'extents cover the content');
+  }
+
   /**
-   * Fills `into` from `offset`; the number of bytes is less than asked only at the end of the content. Every byte has been checked against the
-   * CRC of its 4 KiB block since it came off the disk. Throws CORRUPT_SECTOR (naming sector, block and file) or MISSING_SECTOR.
+   * Fills `into` with the content from `offset` on; the count returned is less than `into.length` only at the content's end. Every byte has been checked
+   * against the CRC of its 4 KiB block since it came off the disk. Bytes of `into` after the count may be overwritten.
+   * Throws CORRUPT_SECTOR (naming sector, block and file) or MISSING_SECTOR; then `into` holds nothing to be used.
    */
-  readAt(into: Uint8Array, offset: number): number;
+  readAt(into: Uint8Array, offset: number): number {
+    const end = Math.min(this.size, offset + into.length);
+    if (offset >= end) return 0;
+    let at = 0;
+    for (let i = this.pieceAt(offset); offset < end; i++) {
+      const piece = this.pieces[i]!;
+      const length = Math.min(piece.end, end) - offset;
+      if (piece.key === '') into.fill(0, at, at + length);
+      else this.cache.get(piece.key, piece.sector).read(into, at, piece.offset + (offset - piece.start), length);
+      at += length;
+      offset += length;
+    }
+    return at;
+  }
+
+  /** Whether all of [offset, offset + length) is hole: bytes that are zero without being stored. */
+  isHole(offset: number, length: number): boolean {
+    const end = Math.min(this.size, offset + length);
+    for (let i = this.pieceAt(offset); i < this.pieces.length && this.pieces[i]!.start < end; i++) {
+      if (this.pieces[i]!.key !== '') return false;
+    }
+    return true;
+  }
+
+  private pieceAt(offset: number): number {
+    let low = 0;
+    let high = this.pieces.length - 1;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.pieces[middle]!.end > offset) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
 }

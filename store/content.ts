@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
+import { LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
 
 /** A byte sequence, identified by its Merkle root (RFC 6962 shape over 64-byte leaves, BLAKE2b-256) and its size together. */
 export interface ContentRef {
@@ -84,4 +85,41 @@ export function decodeExtents(value: Uint8Array): Extent[] {
     });
   }
   return extents;
+}
+
+/** The same bytes with neighbouring holes made one. */
+export function mergeHoles(extents: readonly Extent[]): Extent[] {
+  const merged: Extent[] = [];
+  for (const extent of extents) {
+    const last = merged.at(-1);
+    if (last && isZeroSector(last.sector) && isZeroSector(extent.sector)) {
+      merged[merged.length - 1] = { ...last, length: last.length + extent.length };
+    } else merged.push(extent);
+  }
+  return merged;
+}
+
+/**
+ * The pieces that a content's root is folded from: 4 MiB each, the last one shorter. Throws BAD_CONTENT if the extents are not laid out so, reach out of a
+ * sector, or do not add up to the content's size.
+ */
+export function piecesOf(ref: ContentRef, extents: readonly Extent[]): Extent[] {
+  const bad = (why: string): PgError => new PgError('BAD_CONTENT', `the extents of ${describeContent(ref)} ${why}`);
+  const pieces: Extent[] = [];
+  let left = ref.size;
+  for (const { sector, offset, length } of extents) {
+    const hole = isZeroSector(sector);
+    if (!(length > 0) || length > left || (!hole && offset + length > SECTOR_BYTES) || (hole && offset !== 0))
+      throw bad('do not fit');
+    for (let rest = length; rest > 0;) {
+      const size = Math.min(rest, SECTOR_BYTES);
+      if (size !== Math.min(left, SECTOR_BYTES)) throw bad('are not pieces of 4 MiB');
+      if (offset % LEAF_BYTES !== 0) throw bad('do not start at leaves');
+      pieces.push({ sector, offset, length: size });
+      rest -= size;
+      left -= size;
+    }
+  }
+  if (left !== 0) throw bad('do not add up to its size');
+  return pieces;
 }

@@ -1,7 +1,10 @@
-import { mkdirSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb';
 import { PgError } from '../mdm/error.ts';
 import { indexDir, type Roots } from './paths.ts';
+import { diskError } from './sector.ts';
 import { Table } from './table.ts';
 
 /** Version of everything below `roots.data`; a store of a newer one is refused. */
@@ -19,6 +22,10 @@ export interface Index {
   transaction<T>(action: () => T): T;
   /** As `transaction`, but a power cut (not a crash of the process) may undo it; nothing is torn either way. */
   unsyncedTransaction<T>(action: () => T): T;
+  /** Adds `step` to a named counter, which begins at 0, and gives what it was before. Inside a transaction, if `step` is not 0. */
+  counter(name: string, step: number): number;
+  /** Bytes of the index's file. */
+  readonly fileBytes: number;
   close(): Promise<void>;
 }
 
@@ -26,6 +33,8 @@ export interface Index {
 export function openIndex(roots: Roots, readOnly: boolean): Index {
   const path = indexDir(roots);
   if (!readOnly) mkdirSync(path, { recursive: true });
+  else if (!existsSync(join(path, 'data.mdb')))
+    throw new PgError('STORE_MISSING', `there is no store at ${roots.data}`);
   const env: RootDatabase<Buffer, Uint8Array> = open<Buffer, Uint8Array>({
     path,
     noSubdir: false,
@@ -42,20 +51,42 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
   let depth = 0;
   const run = <T>(action: () => T, flags: number): T => {
     if (depth > 0) return action();
-    return env.transactionSync(() => {
-      depth++;
-      try {
-        return action();
-      } finally {
-        depth--;
-      }
-    }, flags);
+    assert.ok(!readOnly, 'the store was opened to be read only');
+    let outcome: { value: T } | { thrown: unknown } | undefined;
+    try {
+      env.transactionSync(() => {
+        depth++;
+        try {
+          outcome = { value: action() };
+        } catch (thrown) {
+          outcome = { thrown };
+          throw thrown;
+        } finally {
+          depth--;
+        }
+      }, flags);
+    } catch (error) {
+      // What `action` threw is its own; the rest is what the disk said to the commit.
+      if (outcome && 'thrown' in outcome) throw outcome.thrown;
+      throw diskError(error, `cannot write the index ${path}`);
+    }
+    assert.ok(outcome && 'value' in outcome);
+    return outcome.value;
   };
   const table = (name: string): Table => {
-    const known = tables.get(name);
-    if (known) return known;
-    const made = new Table(env, name, () => depth > 0);
-    tables.set(name, made);
+    let made = tables.get(name);
+    if (!made) {
+      const condemned = name === 'nodes' ? table('condemned') : undefined;
+      made = new Table(
+        env,
+        name,
+        readOnly,
+        (action) => run(action, DURABLE),
+        () => depth > 0,
+        condemned,
+      );
+      tables.set(name, made);
+    }
     return made;
   };
   const meta = table('meta');
@@ -77,6 +108,18 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     table,
     transaction: (action) => run(action, DURABLE),
     unsyncedTransaction: (action) => run(action, UNSYNCED),
+    counter(name, step) {
+      const value = meta.get(name)?.readDoubleLE(0) ?? 0;
+      if (step !== 0) {
+        const next = Buffer.alloc(8);
+        next.writeDoubleLE(value + step);
+        meta.put(name, next);
+      }
+      return value;
+    },
+    get fileBytes() {
+      return statSync(join(path, 'data.mdb')).size;
+    },
     close: () => env.close(),
   };
 }

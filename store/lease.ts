@@ -42,13 +42,14 @@ export function newLeaseRecord(purpose: string, epoch: number): { id: string; re
 }
 
 /** Removes the leases of dead processes from `table`; the others remain and are returned. Call it inside a transaction. */
-export function livingLeases(table: Table): LeaseRecord[] {
-  const living: LeaseRecord[] = [];
+export function livingLeases(table: Table): { id: string; record: LeaseRecord }[] {
+  const living: { id: string; record: LeaseRecord }[] = [];
   const boot = bootId();
   const dead: Buffer[] = [];
   for (const { key, value } of table.range()) {
     const record = JSON.parse(value.toString()) as LeaseRecord;
-    if (record.bootId === boot && startTicksOf(record.pid) === record.startTicks) living.push(record);
+    if (record.bootId === boot && startTicksOf(record.pid) === record.startTicks)
+      living.push({ id: key.toString(), record });
     else dead.push(key);
   }
   for (const key of dead) table.remove(key);

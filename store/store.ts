@@ -1,71 +1,124 @@
-import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
-import { type ContentRef, contentKey, decodeExtents, describeContent, type Extent } from './content.ts';
-import type { OpenContent } from './content-reader.ts';
-import type { Lease } from './lease.ts';
-import { type Roots, sectorsDir } from './paths.ts';
+import { bufferRoot, rootOfRoots, SECTOR_BYTES, sectorRoot } from '../mdm/merkle.ts';
+import { Catalog } from './catalog.ts';
+import { collect, type CollectResult, type Reachable } from './collect.ts';
+import {
+  contentKey,
+  type ContentRef,
+  describeContent,
+  type Extent,
+  isZeroSector,
+  mergeHoles,
+  piecesOf,
+} from './content.ts';
+import { OpenContent, SectorCache, sectorKey } from './content-reader.ts';
 import { type Index, openIndex } from './index-db.ts';
+import { type Lease, newLeaseRecord } from './lease.ts';
+import { type Roots, sectorsDir } from './paths.ts';
+import { SectorBuilder } from './sector-builder.ts';
+import { placeSectorFile } from './sector.ts';
 import type { Table } from './table.ts';
-import { type ContentWriter, openWriter } from './writer.ts';
+import { type StoreUsage, usageOf } from './usage.ts';
+import { type VerifyProgress, type VerifyReport, verifyStore } from './verify.ts';
+import { ContentWriter } from './writer.ts';
 
 export type { ContentRef, Extent } from './content.ts';
 
-/** Something that must stay: all that the collector needs to be told. */
-export type Reachable =
-  { kind: 'content'; ref: ContentRef } | { kind: 'node'; hash: Uint8Array } | { kind: 'sector'; root: Uint8Array };
-
-/** Opens the store below `roots.data`, making it if it is not there (unless `readOnly`). Cheap; any number of processes and threads may. */
+/** Opens the store below `roots.data`, making it if it is not there (unless `readOnly`). Takes a few ms; any number of processes and threads may. */
 export function openStore(roots: Roots, options: { readOnly?: boolean } = {}): Store {
   return new Store(roots, options.readOnly ?? false);
 }
 
-/** Sectors, contents and the index of one host. See docs/formats/store.md. */
+/** Sectors, contents and the index of one host (docs/formats/store.md). An instance belongs to one thread. */
 export class Store {
   readonly roots: Roots;
   readonly readOnly: boolean;
   private readonly index: Index;
+  private readonly catalog: Catalog;
+  private readonly sectorFiles: SectorCache;
 
   constructor(roots: Roots, readOnly: boolean) {
     this.roots = roots;
     this.readOnly = readOnly;
     this.index = openIndex(roots, readOnly);
+    this.catalog = new Catalog(this.index);
+    this.sectorFiles = new SectorCache((root) => this.sectorPath(root));
   }
 
-  /** A table by name (made when it is not there). `contents`, `sectors` and `leases` are the store's own: do not write them. */
+  /** Closes files and the index. Writers must have ended. */
+  async close(): Promise<void> {
+    this.sectorFiles.close();
+    await this.index.close();
+  }
+
+  // --- records of other rooms ---
+
+  /**
+   * A table by name (made when it is not there). `contents`, `sectors`, `leases`, `condemned` and `meta` are the store's own. In `nodes`, `has` says no to what
+   * the collector has condemned, and `put` saves it: look with `has`, not `get`, whether a node need be put.
+   */
   table(name: string): Table {
     return this.index.table(name);
   }
 
-  /** Runs `action` as one transaction over all tables: all of its writes or, when it throws, none; durable on return. May be nested. */
+  /** Runs `action` as one transaction over all tables: all of its writes or, when it throws, none; durable on return. May be nested. DISK_FULL. */
   transaction<T>(action: () => T): T {
     return this.index.transaction(action);
   }
 
-  /** Begins a lease; see `Lease`. */
-  lease(_purpose: string): Lease {
-    assert.fail('being built');
+  /** Begins a lease: see `Lease`. `purpose` is what `pg gc` says is in its way ("import nginx"). */
+  lease(purpose: string): Lease {
+    const leases = this.index.table('leases');
+    const id = this.index.unsyncedTransaction(() => {
+      const { id, record } = newLeaseRecord(purpose, this.index.counter('epoch', 0));
+      this.index.counter('leases begun', 1);
+      leases.put(id, Buffer.from(JSON.stringify(record)));
+      return id;
+    });
+    return {
+      id,
+      release: () => this.index.unsyncedTransaction(() => void leases.remove(id)),
+    };
   }
 
+  // --- contents ---
+
   hasContent(ref: ContentRef): boolean {
-    return ref.size === 0 || this.table('contents').has(contentKey(ref));
+    return this.catalog.extents(ref) !== undefined;
   }
 
   /** Where a content's bytes are, or undefined if it is not here. */
   contentExtents(ref: ContentRef): Extent[] | undefined {
-    if (ref.size === 0) return [];
-    const value = this.table('contents').get(contentKey(ref));
-    return value && decodeExtents(value);
+    return this.catalog.extents(ref);
   }
 
-  /** Records a content whose sectors are here already. Its root is checked first: BAD_CONTENT if the extents give another. */
-  putContentExtents(_ref: ContentRef, _extents: readonly Extent[]): void {
-    assert.fail('being built');
+  /**
+   * Records a content whose sectors are here already, durable on return (inside a transaction: with it). Reads what does not fill a sector to check the root:
+   * BAD_CONTENT if it is another. For many, `ContentWriter.putExtents` checks on all cores.
+   */
+  putContentExtents(ref: ContentRef, extents: readonly Extent[]): void {
+    const roots = piecesOf(ref, extents).map(({ sector, offset, length }) => {
+      if (!this.hasSector(sector))
+        throw new PgError('MISSING_SECTOR', `${describeContent(ref)} needs sector ${hex(sector)}, which is not here`);
+      if (length === SECTOR_BYTES) return sector;
+      const bytes = new Uint8Array(length);
+      if (!isZeroSector(sector)) this.sectorFiles.get(sectorKey(sector), sector).read(bytes, 0, offset, length);
+      return bufferRoot(bytes);
+    });
+    if (Buffer.compare(rootOfRoots(roots), ref.root) !== 0) {
+      throw new PgError('BAD_CONTENT', `the extents given for ${describeContent(ref)} hold something else`);
+    }
+    if (ref.size > 0) this.transaction(() => this.catalog.putContent(contentKey(ref), mergeHoles(extents)));
   }
 
-  /** Opens a content for reading; UNKNOWN_CONTENT if it is not here. */
+  /** Opens a content for reading in this thread; UNKNOWN_CONTENT if it is not here. */
   openContent(ref: ContentRef): OpenContent {
-    throw new PgError('UNKNOWN_CONTENT', `${describeContent(ref)} is not in the store`);
+    const extents = this.catalog.extents(ref);
+    if (!extents)
+      throw new PgError('UNKNOWN_CONTENT', `${describeContent(ref)} is not in the store`, { hint: "run 'pg verify'" });
+    return new OpenContent(ref, extents, this.sectorFiles);
   }
 
   /** `openContent(ref).readAt(into, offset)`, for one read only. */
@@ -73,33 +126,96 @@ export class Store {
     return this.openContent(ref).readAt(into, offset);
   }
 
+  // --- sectors ---
+
   /** Whether the sector is here (the all-zero sector always is). */
   hasSector(root: Uint8Array): boolean {
-    return this.table('sectors').has(root);
+    return this.catalog.hasSector(root);
   }
 
-  /** Where the file of a sector is, or would be. */
+  /** As `hasSector`, and the collector will keep it while a lease that this process has begun lives. */
+  claimSector(root: Uint8Array): boolean {
+    return this.catalog.claimSector(root);
+  }
+
+  /** Bytes of the sector before its zero tail, at most 4 MiB: what need be sent to someone who lacks it. Undefined if it is not here. */
+  sectorBytes(root: Uint8Array): number | undefined {
+    return isZeroSector(root) ? 0 : this.catalog.sectorBytes(root);
+  }
+
+  /** Where the file of a sector is, or would be. The all-zero sector has none. */
   sectorPath(root: Uint8Array): string {
-    const hex = Buffer.from(root).toString('hex');
-    return join(sectorsDir(this.roots), hex.slice(0, 2), hex);
+    const name = hex(root);
+    return join(sectorsDir(this.roots), name.slice(0, 2), name);
   }
 
-  /** The 4 MiB of a sector, checked; MISSING_SECTOR, CORRUPT_SECTOR. */
-  readSector(_root: Uint8Array): Buffer {
-    assert.fail('being built');
+  /** The 4 MiB of a sector, checked block by block; MISSING_SECTOR, CORRUPT_SECTOR. */
+  readSector(root: Uint8Array): Buffer {
+    const data = Buffer.alloc(SECTOR_BYTES);
+    if (!isZeroSector(root)) this.sectorFiles.get(sectorKey(root), root).read(data, 0, 0, SECTOR_BYTES);
+    return data;
   }
 
-  /** Stores a sector (up to 4 MiB, zeros follow), durable on return; BAD_SECTOR if its root is another. Nothing if it is here already. */
-  putSector(_root: Uint8Array, _data: Uint8Array): void {
-    assert.fail('being built');
+  /**
+   * Stores a sector (up to 4 MiB, zeros follow), durable on return; BAD_SECTOR if its root is another. Nothing if it is here already. For many,
+   * `ContentWriter.putSector` hashes on all cores and syncs in the background.
+   */
+  putSector(root: Uint8Array, data: Uint8Array): void {
+    const whole = data.length === SECTOR_BYTES ? data : Buffer.concat([data], SECTOR_BYTES);
+    const got = sectorRoot(whole);
+    if (Buffer.compare(got, root) !== 0)
+      throw new PgError('BAD_SECTOR', `a sector that should have root ${hex(root)} has ${hex(got)}`);
+    const lease = this.lease('store a sector');
+    try {
+      if (this.catalog.claimSector(root)) return;
+      placeSectorFile(join(this.temporaryDir(), lease.id), this.sectorPath(root), whole, data.length, () =>
+        this.catalog.keepFile(root),
+      );
+      this.transaction(() => this.catalog.putSector(root, data.length));
+    } finally {
+      lease.release();
+    }
   }
 
-  /** Begins an import of contents. The writer holds a lease until it ends. */
-  writer(): ContentWriter {
-    return openWriter();
+  /** Begins an import. The writer holds a lease until it ends; whoever makes records after that needs one of his own that began before. */
+  writer(purpose = 'import'): ContentWriter {
+    const places = { pathOf: (root: Uint8Array) => this.sectorPath(root), temporaryDir: this.temporaryDir() };
+    return new ContentWriter(new SectorBuilder(this.index, this.catalog, places, this.lease(purpose)));
   }
 
-  async close(): Promise<void> {
-    await this.index.close();
+  // --- housekeeping ---
+
+  /**
+   * Removes what nothing reaches. `mark` names everything that must stay (contents, nodes, sectors); it is called after a look at the leases, perhaps twice, and
+   * must read the records anew each time. What a living lease may rely on stays for a later run.
+   */
+  async collect(mark: () => Iterable<Reachable> | AsyncIterable<Reachable>): Promise<CollectResult> {
+    return collect(
+      this.index,
+      {
+        sectorsDir: sectorsDir(this.roots),
+        temporaryDir: this.temporaryDir(),
+        pathOf: (root) => this.sectorPath(root),
+      },
+      mark,
+    );
+  }
+
+  /** Reads everything and checks every checksum and root, on all cores. Problems are reported, not thrown. */
+  async verify(onProgress?: (progress: VerifyProgress) => void): Promise<VerifyReport> {
+    return verifyStore(this.index, (root) => this.sectorPath(root), onProgress);
+  }
+
+  /** What is in the store and what of it no content uses. Reads the whole contents table. */
+  usage(): StoreUsage {
+    return usageOf(this.index, (root) => this.sectorPath(root));
+  }
+
+  private temporaryDir(): string {
+    const dir = join(sectorsDir(this.roots), 'tmp');
+    mkdirSync(dir, { recursive: true });
+    return dir;
   }
 }
+
+const hex = (root: Uint8Array): string => Buffer.from(root).toString('hex');

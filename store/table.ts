@@ -25,6 +25,22 @@ const bytesOf = (key: Key): Buffer =>
       ? key
       : Buffer.from(key.buffer, key.byteOffset, key.byteLength);
 
+/** The collector's mark on a node (`markKey('n', key)` of catalog.ts). */
+const nodeMark = (key: Uint8Array): Buffer => Buffer.concat([Buffer.from('n'), key]);
+
+function openTable(
+  env: RootDatabase<Buffer, Uint8Array>,
+  name: string,
+  readOnly: boolean,
+): Database<Buffer, Uint8Array> | undefined {
+  try {
+    return env.openDB<Buffer, Uint8Array>({ name, encoding: 'binary', keyEncoding: 'binary', cache: false });
+  } catch (error) {
+    if (readOnly && /not found/i.test((error as Error).message)) return undefined;
+    throw error;
+  }
+}
+
 /** The first key after every key that begins with `prefix`, or undefined if there is none (all bytes 0xff). */
 function endOfPrefix(prefix: Buffer): Buffer | undefined {
   for (let i = prefix.length - 1; i >= 0; i--) {
@@ -36,59 +52,80 @@ function endOfPrefix(prefix: Buffer): Buffer | undefined {
   return undefined;
 }
 
+/** How a table writes: runs an action as a transaction of its own, or as part of the current one. */
+type Run = <T>(action: () => T) => T;
+
 /**
  * An ordered table of the index. Reads see the latest committed state (inside `store.transaction`: also its own writes);
- * a write outside a transaction is one of its own, durable on return.
+ * a write outside a transaction is one of its own, durable on return. Writes throw DISK_FULL.
  */
 export class Table {
-  private readonly db: Database<Buffer, Uint8Array>;
+  /** Undefined: the store was opened to be read only and does not have the table. */
+  private readonly db: Database<Buffer, Uint8Array> | undefined;
+  private readonly run: Run;
   private readonly inTransaction: () => boolean;
+  private readonly condemned: Table | undefined;
 
-  constructor(env: RootDatabase<Buffer, Uint8Array>, name: string, inTransaction: () => boolean) {
-    this.db = env.openDB<Buffer, Uint8Array>({ name, encoding: 'binary', keyEncoding: 'binary', cache: false });
+  /** `condemned`: the collector's marks, if it takes entries of this table away (kind `n`). */
+  constructor(
+    env: RootDatabase<Buffer, Uint8Array>,
+    name: string,
+    readOnly: boolean,
+    run: Run,
+    inTransaction: () => boolean,
+    condemned?: Table,
+  ) {
+    this.db = openTable(env, name, readOnly);
+    this.run = run;
     this.inTransaction = inTransaction;
+    this.condemned = condemned;
   }
 
   /** The value, a copy of its own, or undefined. */
   get(key: Key): Buffer | undefined {
-    const value = this.db.getBinary(bytesOf(key));
+    const value = this.db?.getBinary(bytesOf(key));
     this.release();
     return value;
   }
 
   has(key: Key): boolean {
-    const found = this.db.doesExist(bytesOf(key));
+    const bytes = bytesOf(key);
+    const found = this.db?.doesExist(bytes) ?? false;
     this.release();
-    return found;
+    return found && !this.condemned?.has(nodeMark(bytes));
   }
 
   put(key: Key, value: Uint8Array): void {
-    this.db.putSync(bytesOf(key), value as Buffer);
+    const bytes = bytesOf(key);
+    this.run(() => {
+      this.db!.putSync(bytes, value as Buffer);
+      this.condemned?.remove(nodeMark(bytes));
+    });
   }
 
   /** Whether there was something to remove. */
   remove(key: Key): boolean {
-    return this.db.removeSync(bytesOf(key));
+    return this.run(() => this.db!.removeSync(bytesOf(key)));
   }
 
   /** Entries in byte order of their keys, as they were when the iteration began. */
   *range(options: RangeOptions = {}): Generator<TableEntry> {
-    for (const { key, value } of this.db.getRange(this.bounds(options))) {
+    for (const { key, value } of this.db?.getRange(this.bounds(options)) ?? []) {
       yield { key: Buffer.from(key.buffer, key.byteOffset, key.byteLength), value };
     }
   }
 
   /** Keys in byte order, as they were when the iteration began. */
   *keys(options: RangeOptions = {}): Generator<Buffer> {
-    for (const key of this.db.getKeys(this.bounds(options)))
+    for (const key of this.db?.getKeys(this.bounds(options)) ?? [])
       yield Buffer.from(key.buffer, key.byteOffset, key.byteLength);
   }
 
   /** Number of entries. */
   count(): number {
-    const stats = this.db.getStats() as { entryCount: number };
+    const stats = this.db?.getStats() as { entryCount: number } | undefined;
     this.release();
-    return stats.entryCount;
+    return stats?.entryCount ?? 0;
   }
 
   /**
@@ -96,7 +133,7 @@ export class Table {
    * it would read an old state for ever and keep every freed page of the index from being used again.
    */
   private release(): void {
-    if (!this.inTransaction()) this.db.resetReadTxn();
+    if (!this.inTransaction()) this.db?.resetReadTxn();
   }
 
   private bounds(options: RangeOptions): { start?: Uint8Array; end?: Uint8Array; limit?: number } {

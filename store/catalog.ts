@@ -1,0 +1,104 @@
+import { PgError } from '../mdm/error.ts';
+import { contentKey, type ContentRef, decodeExtents, encodeExtents, type Extent, isZeroSector } from './content.ts';
+import type { Index } from './index-db.ts';
+import type { Table } from './table.ts';
+
+/** What the collector has put on a thing of the store (docs/formats/store.md, table `condemned`). */
+export type Mark = 'c' /* content */ | 'n' /* node */ | 's' /* sector */ | 'x'; /* file to be unlinked */
+
+/** Key of a mark in the table `condemned`. */
+export function markKey(mark: Mark, key: Uint8Array): Buffer {
+  const out = Buffer.allocUnsafe(1 + key.length);
+  out.write(mark, 0, 'latin1');
+  out.set(key, 1);
+  return out;
+}
+
+/**
+ * The global lookup table: which contents and sectors are here. A look-up by someone who is going to rely on what it found is `claimContent` or
+ * `claimSector`, under a lease: that also takes back what the collector has condemned.
+ */
+export class Catalog {
+  private readonly index: Index;
+  private readonly contents: Table;
+  private readonly sectors: Table;
+  private readonly condemned: Table;
+
+  constructor(index: Index) {
+    this.index = index;
+    this.contents = index.table('contents');
+    this.sectors = index.table('sectors');
+    this.condemned = index.table('condemned');
+  }
+
+  extents(ref: ContentRef): Extent[] | undefined {
+    if (ref.size === 0) return [];
+    const value = this.contents.get(contentKey(ref));
+    return value && decodeExtents(value);
+  }
+
+  hasSector(root: Uint8Array): boolean {
+    return isZeroSector(root) || this.sectors.has(root);
+  }
+
+  /** Data bytes of a sector's file, or undefined if it is not here. */
+  sectorBytes(root: Uint8Array): number | undefined {
+    return this.sectors.get(root)?.readUInt32LE(0);
+  }
+
+  /** The extents of the content with this key, to be relied on. */
+  claimContent(key: Buffer): Extent[] | undefined {
+    const value = this.contents.get(key);
+    if (!value || !this.condemned.has(markKey('c', key))) return value && decodeExtents(value);
+    return this.index.unsyncedTransaction(() => {
+      const still = this.contents.get(key);
+      if (!still) return undefined;
+      const extents = decodeExtents(still);
+      this.condemned.remove(markKey('c', key));
+      for (const { sector } of extents) this.condemned.remove(markKey('s', sector));
+      return extents;
+    });
+  }
+
+  /** Whether the sector is here, to be relied on. */
+  claimSector(root: Uint8Array): boolean {
+    if (isZeroSector(root)) return true;
+    if (!this.sectors.has(root)) return false;
+    if (!this.condemned.has(markKey('s', root))) return true;
+    return this.index.unsyncedTransaction(() => {
+      if (!this.sectors.has(root)) return false;
+      this.condemned.remove(markKey('s', root));
+      return true;
+    });
+  }
+
+  /** To be called before a sector file is renamed into place: the collector may have been about to unlink an old one of that name. */
+  keepFile(root: Uint8Array): void {
+    const key = markKey('x', root);
+    if (this.condemned.has(key)) this.index.unsyncedTransaction(() => this.condemned.remove(key));
+  }
+
+  /** Records a sector whose file, with `used` bytes before its zero tail, is in place. Call it inside a transaction. */
+  putSector(root: Uint8Array, used: number): void {
+    if (this.sectors.has(root)) {
+      this.condemned.remove(markKey('s', root));
+      return;
+    }
+    const value = Buffer.allocUnsafe(4);
+    value.writeUInt32LE(used);
+    this.sectors.put(root, value);
+  }
+
+  /**
+   * Records a content unless it is here already (then its older extents stay). Call it inside a transaction, after `putSector` of what is new: MISSING_SECTOR
+   * if the content would lie in a sector that is not here.
+   */
+  putContent(key: Buffer, extents: readonly Extent[]): void {
+    if (this.claimContent(key)) return;
+    for (const { sector } of extents) {
+      if (this.claimSector(sector)) continue;
+      throw new PgError('MISSING_SECTOR', `sector ${Buffer.from(sector).toString('hex')} is not in the store`);
+    }
+    this.contents.put(key, encodeExtents(extents));
+  }
+}

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import type { Extent } from './content.ts';
+import { BLOCK_BYTES, LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
+
+/** 4 MiB of shared memory in which a sector is put together. */
+export class Slot {
+  readonly buffer = new SharedArrayBuffer(SECTOR_BYTES);
+  readonly bytes = new Uint8Array(this.buffer);
+}
+
+/** A content, or the piece of a large one, that lies in a pack. */
+export interface Item {
+  readonly size: number;
+  /** Where it lies in its pack; a multiple of 64, of 4,096 if `size` is at least that. */
+  offset: number;
+  /** Bytes of it that have been written. */
+  filled: number;
+  /** Known once it has been hashed. */
+  root?: Uint8Array;
+  /** Where it is in the store, once that is decided. */
+  extents?: readonly Extent[];
+  /** The item with the same bytes that came before it in this import and is stored in its place. */
+  twin?: Item;
+  readonly owner: ItemOwner;
+}
+
+/** Whom an item's fate is told to. */
+export interface ItemOwner {
+  itemHashed(item: Item): void;
+}
+
+const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
+
+/**
+ * The layout of a sector being filled. Contents of a block or more start at a block, so that a read of theirs is a read of whole blocks and their hashing is
+ * shared with the sector's; smaller ones start at a leaf and fill the gaps between them.
+ */
+export class Pack {
+  readonly slot: Slot;
+  readonly items: Item[] = [];
+  /** Where `items` lie here: an item that moved on to another pack has its new place in `offset`. */
+  readonly offsets: number[] = [];
+  /** Items that have room here but not all of their bytes yet. */
+  pending = 0;
+  closed = false;
+  private end = 0;
+  private gaps: { offset: number; length: number }[] = [];
+
+  constructor(slot: Slot) {
+    this.slot = slot;
+  }
+
+  /** Bytes up to the end of the last item. */
+  get used(): number {
+    return this.end;
+  }
+
+  /** Gives `item` its place; false if there is none. */
+  place(item: Item): boolean {
+    assert.ok(item.size > 0 && item.size <= SECTOR_BYTES);
+    const offset = this.find(item.size);
+    if (offset === undefined) return false;
+    item.offset = offset;
+    this.items.push(item);
+    this.offsets.push(offset);
+    return true;
+  }
+
+  private find(size: number): number | undefined {
+    const aligned = size >= BLOCK_BYTES ? BLOCK_BYTES : LEAF_BYTES;
+    if (aligned === LEAF_BYTES) {
+      const taken = roundUp(size, LEAF_BYTES);
+      const index = this.gaps.findIndex((gap) => gap.length >= taken);
+      const gap = this.gaps[index];
+      if (gap) {
+        const { offset } = gap;
+        gap.offset += taken;
+        gap.length -= taken;
+        if (gap.length === 0) this.gaps.splice(index, 1);
+        return offset;
+      }
+    }
+    const last = roundUp(this.end, LEAF_BYTES);
+    const offset = roundUp(last, aligned);
+    if (offset + size > SECTOR_BYTES) return undefined;
+    if (offset > last) this.gaps.push({ offset: last, length: offset - last });
+    this.end = offset + size;
+    return offset;
+  }
+}

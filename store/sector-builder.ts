@@ -1,0 +1,414 @@
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { PgError } from '../mdm/error.ts';
+import { SECTOR_BYTES } from '../mdm/merkle.ts';
+import type { Catalog } from './catalog.ts';
+import { contentKey, type ContentRef, type Extent, isZeroSector, mergeHoles, ZERO_SECTOR_ROOT } from './content.ts';
+import { checkExtents } from './content-check.ts';
+import { sectorKey } from './content-reader.ts';
+import type { Index } from './index-db.ts';
+import type { Lease } from './lease.ts';
+import { type Item, Pack, Slot } from './packer.ts';
+import { SectorPool, type SectorResult } from './sector-pool.ts';
+import { diskError } from './sector.ts';
+import type { ContentSink, WriterStats } from './writer.ts';
+
+/** Buffers of 4 MiB that may be filled, hashed and written at once. */
+const SLOTS = Math.min(12, 2 * availableParallelism() + 4);
+/** Packs that take small contents at one time: what does not fit into one may fit into the other. */
+const OPEN_PACKS = 2;
+/** Dead bytes that a new sector may carry rather than be hashed again. */
+const TOLERATED_BYTES = SECTOR_BYTES / 64;
+/** Sector files being synced at once; more wait, so that a slow disk slows the import and not the machine. */
+const SYNCS = 16;
+
+/** Where a store keeps its sector files. */
+export interface SectorPlaces {
+  pathOf(root: Uint8Array): string;
+  temporaryDir: string;
+}
+
+/**
+ * The writer's engine. Contents arrive as items and are packed into slots; the pool hashes a full pack, contents and sector in one pass; what is known is
+ * dropped; the rest becomes a sector file. One for each writer.
+ */
+export class SectorBuilder {
+  readonly stats: WriterStats = { contents: 0, bytes: 0, knownBytes: 0, sectors: 0 };
+  private readonly index: Index;
+  private readonly catalog: Catalog;
+  private readonly places: SectorPlaces;
+  private readonly lease: Lease;
+  private readonly pool = new SectorPool();
+
+  private readonly free: Slot[] = [];
+  private slots = 0;
+  private slotLimit = SLOTS;
+  private readonly waiting: (() => void)[] = [];
+  private openPacks: Pack[] = [];
+  /** Packs that are with the pool. */
+  private busy = 0;
+  private readonly idle: (() => void)[] = [];
+
+  /** What `finish` will record, by key. */
+  private readonly contents = new Map<string, { key: Buffer; items: readonly Item[] }>();
+  private readonly foreign: { ref: ContentRef; extents: readonly Extent[] }[] = [];
+  private readonly sectors = new Map<string, { root: Uint8Array; used: number }>();
+  /** Items of this import that are to be stored, by the key of their bytes. */
+  private readonly fresh = new Map<string, Item>();
+
+  private readonly settling = new Set<Promise<void>>();
+  private readonly temporaries = new Set<string>();
+  private readonly shards = new Set<string>();
+  private readonly sinks = new Set<ContentSink>();
+  private error: Error | undefined;
+  private ended = false;
+
+  constructor(index: Index, catalog: Catalog, places: SectorPlaces, lease: Lease) {
+    this.index = index;
+    this.catalog = catalog;
+    this.places = places;
+    this.lease = lease;
+  }
+
+  /** Throws if something has gone wrong. */
+  check(): void {
+    if (this.error) throw this.error;
+    assert.ok(!this.ended, 'the writer has ended');
+  }
+
+  /** Records the first error, lets everybody who waits know, and answers with it. */
+  failed(error: Error): Error {
+    if (this.error) return this.error;
+    this.error = error;
+    for (const sink of this.sinks) sink.fail(error);
+    this.sinks.clear();
+    for (const wake of [...this.waiting.splice(0), ...this.idle.splice(0)]) wake();
+    return error;
+  }
+
+  open(sink: ContentSink): void {
+    this.sinks.add(sink);
+  }
+
+  /** A content is hashed: remembers it for `finish` unless the store has it. */
+  complete(sink: ContentSink, ref: ContentRef, items: readonly Item[]): void {
+    this.sinks.delete(sink);
+    this.stats.contents++;
+    this.stats.bytes += ref.size;
+    if (ref.size === 0) return;
+    // The last piece of a large content is a content too, so that it is found when the whole comes again.
+    for (const part of items.length === 1 ? [] : [items.at(-1)!])
+      this.remember({ root: part.root!, size: part.size }, [part]);
+    this.remember(ref, items);
+  }
+
+  private remember(ref: ContentRef, items: readonly Item[]): void {
+    const key = contentKey(ref);
+    const name = key.toString('latin1');
+    if (!this.contents.has(name) && !this.catalog.claimContent(key)) this.contents.set(name, { key, items });
+  }
+
+  // --- room for items ---
+
+  /** Gives `item` a place in a pack, waiting for one if all buffers are in use. */
+  place(item: Item): Pack | Promise<Pack> {
+    return this.tryPlace(item) ?? this.placeLater(item);
+  }
+
+  private async placeLater(item: Item): Promise<Pack> {
+    for (;;) {
+      if (this.busy === 0) this.unstick();
+      else await new Promise<void>((resolve) => this.waiting.push(resolve));
+      this.check();
+      const pack = this.tryPlace(item);
+      if (pack) return pack;
+    }
+  }
+
+  private tryPlace(item: Item): Pack | undefined {
+    const whole = item.size === SECTOR_BYTES;
+    let pack = whole ? undefined : this.openPacks.find((candidate) => candidate.place(item));
+    if (!pack) {
+      if (!whole && this.openPacks.length === OPEN_PACKS) this.close(this.fullest());
+      const slot = this.takeSlot();
+      if (!slot) return undefined;
+      pack = new Pack(slot);
+      pack.place(item);
+      if (whole) pack.closed = true;
+      else this.openPacks.push(pack);
+    }
+    pack.pending++;
+    return pack;
+  }
+
+  private fullest(): Pack {
+    return this.openPacks.reduce((a, b) => (b.used > a.used ? b : a));
+  }
+
+  private takeSlot(): Slot | undefined {
+    const slot = this.free.pop();
+    if (slot || this.slots >= this.slotLimit) return slot;
+    this.slots++;
+    return new Slot();
+  }
+
+  /** Nothing is on its way that would free a buffer: send off a pack that only waits to become full, else allow one buffer more. */
+  private unstick(): void {
+    const ready = this.openPacks.find((pack) => pack.pending === 0);
+    if (ready) this.close(ready);
+    else this.slotLimit++;
+  }
+
+  /** An item of `pack` has all its bytes. */
+  filled(pack: Pack): void {
+    pack.pending--;
+    if (pack.closed && pack.pending === 0) void this.process(pack);
+  }
+
+  private close(pack: Pack): void {
+    pack.closed = true;
+    this.openPacks = this.openPacks.filter((other) => other !== pack);
+    if (pack.pending === 0) void this.process(pack);
+  }
+
+  /** A whole sector of zeros: known without being looked at. */
+  zeroSector(item: Item): void {
+    item.root = ZERO_SECTOR_ROOT;
+    item.extents = [{ sector: ZERO_SECTOR_ROOT, offset: 0, length: item.size }];
+    this.stats.knownBytes += item.size;
+    item.owner.itemHashed(item);
+  }
+
+  // --- packs become sectors ---
+
+  /** Hashes a pack, drops what is known, and stores the rest. Failures go to `failed`. */
+  private async process(pack: Pack): Promise<void> {
+    this.busy++;
+    try {
+      const unhashed = pack.items.filter((item) => !item.root);
+      const result = await this.hash(pack, unhashed);
+      const fresh = this.sort(pack, unhashed, result);
+      await this.store(pack, fresh, result.root);
+    } catch (error) {
+      this.failed(error as Error);
+    }
+    this.release(pack.slot, pack.used);
+  }
+
+  /** The slot, of which `used` bytes were written, may be filled again. */
+  private release(slot: Slot, used: number): void {
+    slot.bytes.fill(0, 0, used);
+    this.free.push(slot);
+    this.busy--;
+    this.waiting.shift()?.();
+    if (this.busy === 0) for (const wake of [...this.idle.splice(0), ...this.waiting.splice(0)]) wake();
+  }
+
+  private hash(pack: Pack, items: readonly Item[]): Promise<SectorResult> {
+    const spans = new Uint32Array(items.length * 2);
+    items.forEach(({ offset, size }, i) => spans.set([offset, size], 2 * i));
+    return this.pool.run({ kind: 'hash', buffer: pack.slot.buffer, used: pack.used, spans });
+  }
+
+  /** Names the items that were hashed and answers with those that are to be stored. */
+  private sort(pack: Pack, unhashed: readonly Item[], result: SectorResult): Item[] {
+    unhashed.forEach((item, i) => {
+      const root = result.contentRoots[i]!;
+      item.root = root;
+      const key = contentKey({ root, size: item.size });
+      const name = key.toString('latin1');
+      const twin = this.fresh.get(name);
+      if (result.zero[i]) item.extents = [{ sector: ZERO_SECTOR_ROOT, offset: 0, length: item.size }];
+      else if (twin) item.twin = twin;
+      else {
+        const known = item.size === SECTOR_BYTES ? this.knownSector(root) : this.catalog.claimContent(key);
+        if (known) item.extents = known;
+        else this.fresh.set(name, item);
+      }
+      if (item.extents || item.twin) this.stats.knownBytes += item.size;
+      item.owner.itemHashed(item);
+    });
+    return pack.items.filter((item) => !item.extents && !item.twin);
+  }
+
+  private knownSector(root: Uint8Array): Extent[] | undefined {
+    return this.catalog.claimSector(root) ? [{ sector: root, offset: 0, length: SECTOR_BYTES }] : undefined;
+  }
+
+  /** Stores the `fresh` items of a pack whose root, with all of its items, is `root`. */
+  private async store(pack: Pack, fresh: readonly Item[], root: Uint8Array): Promise<void> {
+    const dead = bytesOf(pack.items) - bytesOf(fresh);
+    let keep = fresh;
+    if (dead > TOLERATED_BYTES) {
+      // Most of it was known: the rest moves on to the next pack, if there is one with room. Else the known bytes become holes.
+      if (dead > pack.used / 2) keep = fresh.filter((item) => !this.move(item, pack));
+      if (keep.length === 0) return;
+      const kept = new Set(keep);
+      pack.items.forEach((item, i) => {
+        const at = pack.offsets[i]!;
+        if (!kept.has(item)) pack.slot.bytes.fill(0, at, at + item.size);
+      });
+      root = (await this.hash(pack, [])).root;
+    }
+    if (keep.length === 0) return;
+    for (const item of keep) item.extents = [{ sector: root, offset: item.offset, length: item.size }];
+    await this.storeSector(pack.slot, root, pack.used);
+  }
+
+  private move(item: Item, from: Pack): boolean {
+    const at = item.offset;
+    const to = this.openPacks.find((pack) => pack.place(item));
+    if (!to) return false;
+    to.slot.bytes.set(from.slot.bytes.subarray(at, at + item.size), item.offset);
+    return true;
+  }
+
+  /** Writes the sector in `slot` unless it is here; resolves when the slot is free again. The file is synced and named behind that. */
+  private async storeSector(slot: Slot, root: Uint8Array, used: number): Promise<void> {
+    const name = sectorKey(root);
+    if (isZeroSector(root) || this.sectors.has(name) || this.catalog.claimSector(root)) return;
+    this.sectors.set(name, { root, used });
+    const temporary = join(this.places.temporaryDir, `${this.lease.id}-${this.stats.sectors++}`);
+    this.temporaries.add(temporary);
+    await this.pool.run({ kind: 'write', buffer: slot.buffer, used, path: temporary });
+    if (this.settling.size >= SYNCS) await Promise.race(this.settling);
+    const settled = this.settle(temporary, root)
+      .catch((cause: unknown) => void this.failed(diskError(cause, 'cannot store a sector')))
+      .finally(() => this.settling.delete(settled));
+    this.settling.add(settled);
+  }
+
+  private async settle(temporary: string, root: Uint8Array): Promise<void> {
+    const file = await open(temporary, 'r');
+    try {
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+    const path = this.places.pathOf(root);
+    const shard = dirname(path);
+    if (!this.shards.has(shard)) {
+      mkdirSync(shard, { recursive: true });
+      this.shards.add(shard);
+    }
+    this.catalog.keepFile(root);
+    await rename(temporary, path);
+    this.temporaries.delete(temporary);
+  }
+
+  // --- what comes from elsewhere ---
+
+  /** See `ContentWriter.putSector`. */
+  async addSector(root: Uint8Array, data: Uint8Array): Promise<void> {
+    this.check();
+    assert.ok(data.length <= SECTOR_BYTES);
+    let slot = this.takeSlot();
+    while (!slot) {
+      if (this.busy === 0) this.unstick();
+      else await new Promise<void>((resolve) => this.waiting.push(resolve));
+      this.check();
+      slot = this.takeSlot();
+    }
+    slot.bytes.set(data);
+    void this.processSector(slot, root, data.length);
+  }
+
+  private async processSector(slot: Slot, root: Uint8Array, used: number): Promise<void> {
+    this.busy++;
+    try {
+      const result = await this.pool.run({ kind: 'hash', buffer: slot.buffer, used, spans: new Uint32Array(0) });
+      if (Buffer.compare(result.root, root) !== 0) {
+        const [want, got] = [root, result.root].map((r) => Buffer.from(r).toString('hex'));
+        throw new PgError('BAD_SECTOR', `a sector that should have root ${want} has ${got}`);
+      }
+      await this.storeSector(slot, root, used);
+    } catch (error) {
+      this.failed(error as Error);
+    }
+    this.release(slot, used);
+  }
+
+  /** See `ContentWriter.putExtents`. */
+  addExtents(ref: ContentRef, extents: readonly Extent[]): void {
+    this.check();
+    this.foreign.push({ ref, extents });
+  }
+
+  // --- the end ---
+
+  /** See `ContentWriter.flush`. */
+  async flush(): Promise<void> {
+    this.check();
+    while (this.openPacks.length > 0 || this.busy > 0) {
+      for (const pack of this.openPacks) {
+        assert.ok(pack.pending === 0, 'every content has all of its bytes before a flush');
+        this.close(pack);
+      }
+      if (this.busy > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
+      this.check();
+    }
+  }
+
+  /** See `ContentWriter.finish`. */
+  async finish(also?: () => void): Promise<void> {
+    await this.flush();
+    assert.equal(this.sinks.size, 0, 'every content has all of its bytes before finish');
+    await Promise.all(this.settling);
+    this.check();
+    await checkExtents(
+      this.foreign,
+      this.pool,
+      (root) => this.sectors.has(sectorKey(root)) || this.catalog.claimSector(root),
+      this.places.pathOf,
+    );
+    try {
+      for (const dir of this.shards) await syncDir(dir);
+      if (this.shards.size > 0) await syncDir(dirname(this.places.temporaryDir));
+      this.index.transaction(() => {
+        for (const { root, used } of this.sectors.values()) this.catalog.putSector(root, used);
+        for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
+        for (const { ref, extents } of this.foreign) this.catalog.putContent(contentKey(ref), mergeHoles(extents));
+        also?.();
+      });
+    } catch (error) {
+      throw diskError(error, 'cannot record an import');
+    }
+  }
+
+  /** Ends the threads, removes temporary files, gives up the lease. Never throws; a second call does nothing. */
+  async end(): Promise<void> {
+    if (this.ended) return;
+    this.ended = true;
+    await this.pool.close();
+    await Promise.allSettled(this.settling);
+    for (const path of this.temporaries) await rm(path, { force: true }).catch(() => {});
+    this.lease.release();
+  }
+}
+
+function bytesOf(items: readonly Item[]): number {
+  return items.reduce((sum, { size }) => sum + size, 0);
+}
+
+function extentsOf(items: readonly Item[]): Extent[] {
+  return mergeHoles(
+    items.flatMap((item) => {
+      const extents = item.extents ?? item.twin?.extents;
+      assert.ok(extents, 'every item has found its place');
+      return extents;
+    }),
+  );
+}
+
+/** Makes the names in a directory durable (fsync(2): the directory itself needs it). */
+async function syncDir(path: string): Promise<void> {
+  const dir = await open(path, 'r');
+  try {
+    await dir.sync();
+  } finally {
+    await dir.close();
+  }
+}

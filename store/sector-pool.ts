@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { fromErrorData, type PgErrorData } from '../mdm/error.ts';
+import { siblingModule } from './threads.ts';
+
+/** What a thread of the pool can do with a sector. Contents in it are given as pairs (offset, length). */
+export type SectorJob =
+  | {
+      /** Root of the sector whose first `used` bytes lie in `buffer`, and of the contents in it. */
+      kind: 'hash';
+      buffer: SharedArrayBuffer;
+      used: number;
+      spans: Uint32Array;
+    }
+  | { kind: 'write'; buffer: SharedArrayBuffer; used: number; path: string }
+  /** Reads a sector file whole, and names the blocks without their checksum (-1: the file has the wrong size). */
+  | { kind: 'check'; path: string; spans: Uint32Array };
+
+export interface SectorResult {
+  root: Uint8Array;
+  contentRoots: Uint8Array[];
+  /** For each content whether it is all zeros. */
+  zero: boolean[];
+  bad?: number[];
+}
+
+export type SectorAnswer = { result: SectorResult } | { error: PgErrorData };
+
+interface Task {
+  job: SectorJob;
+  resolve(result: SectorResult): void;
+  reject(error: Error): void;
+}
+
+/** Jobs a thread has in hand: the second one is there when the first is done. */
+const JOBS_PER_THREAD = 2;
+
+/** Threads, one for each processor, that hash, write and check sectors. They start with the first job. */
+export class SectorPool {
+  private readonly threads: { worker: Worker; tasks: Task[] }[] = [];
+  private readonly queue: Task[] = [];
+  private readonly size = availableParallelism();
+  private closed = false;
+
+  /** Does `job` in a thread; rejects with what it threw there. */
+  run(job: SectorJob): Promise<SectorResult> {
+    assert.ok(!this.closed, 'the sector pool is closed');
+    return new Promise((resolve, reject) => {
+      this.queue.push({ job, resolve, reject });
+      this.dispatch();
+    });
+  }
+
+  /** Ends the threads; jobs in hand are dropped and their promises never settle. */
+  async close(): Promise<void> {
+    this.closed = true;
+    this.queue.length = 0;
+    await Promise.all(this.threads.map(({ worker }) => worker.terminate()));
+  }
+
+  private dispatch(): void {
+    while (this.queue.length > 0) {
+      let idlest = this.threads.reduce(
+        (best, t) => (best && best.tasks.length <= t.tasks.length ? best : t),
+        this.threads[0],
+      );
+      if ((!idlest || idlest.tasks.length > 0) && this.threads.length < this.size) idlest = this.start();
+      if (!idlest || idlest.tasks.length >= JOBS_PER_THREAD) return;
+      const task = this.queue.shift()!;
+      idlest.tasks.push(task);
+      idlest.worker.postMessage(task.job); // oxlint-disable-line unicorn/require-post-message-target-origin
+    }
+  }
+
+  private start(): { worker: Worker; tasks: Task[] } {
+    const worker = new Worker(siblingModule(import.meta.url, './sector-worker'));
+    const thread = { worker, tasks: [] as Task[] };
+    this.threads.push(thread);
+    worker.on('message', (answer: SectorAnswer) => {
+      const task = thread.tasks.shift()!;
+      if ('result' in answer) task.resolve(answer.result);
+      else task.reject(fromErrorData(answer.error));
+      this.dispatch();
+    });
+    worker.on('error', (error) => {
+      for (const task of thread.tasks.splice(0)) task.reject(error);
+    });
+    return thread;
+  }
+}

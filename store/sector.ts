@@ -1,0 +1,226 @@
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  readvSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { endianness } from 'node:os';
+import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { PgError } from '../mdm/error.ts';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
+
+/** Blocks of a sector: each has a CRC of its own. */
+const BLOCKS = SECTOR_BYTES / BLOCK_BYTES;
+/** The table that follows the data: one little-endian CRC32 for each block. */
+const TABLE_BYTES = BLOCKS * 4;
+/** Size of every sector file (docs/formats/sector.md). */
+export const SECTOR_FILE_BYTES = SECTOR_BYTES + TABLE_BYTES;
+
+const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
+const ZERO_BLOCK_CRC = crc32(ZERO_BLOCK);
+
+assert.equal(endianness(), 'LE', 'tables of sectors are read as they lie on disk');
+
+/**
+ * Writes a sector file: the first `used` bytes of `data`, which must be zero after that up to the end of their block. Blocks of zeros become holes.
+ * Not synced: that is the caller's. File-system errors are thrown as they are (see `diskError`).
+ */
+export function writeSectorFile(path: string, data: Uint8Array, used: number): void {
+  const table = new Uint32Array(BLOCKS).fill(ZERO_BLOCK_CRC);
+  const fd = openSync(path, 'w', 0o600);
+  try {
+    let runStart = -1;
+    const blocks = Math.ceil(used / BLOCK_BYTES);
+    for (let block = 0; block <= blocks; block++) {
+      const at = block * BLOCK_BYTES;
+      let empty = true;
+      if (block < blocks) {
+        const bytes = data.subarray(at, at + BLOCK_BYTES);
+        const crc = crc32(bytes);
+        table[block] = crc;
+        empty = crc === ZERO_BLOCK_CRC && Buffer.compare(bytes, ZERO_BLOCK) === 0;
+      }
+      if (!empty && runStart < 0) runStart = at;
+      if (!empty || runStart < 0) continue;
+      writeFully(fd, data.subarray(runStart, at), runStart);
+      runStart = -1;
+    }
+    writeFully(fd, new Uint8Array(table.buffer), SECTOR_BYTES);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function writeFully(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length;) {
+    done += writeSync(fd, bytes, done, bytes.length - done, position + done);
+  }
+}
+
+/** Writes a sector file at `temporary`, syncs it and names it `path`, durably. `beforeNaming` runs just before it gets its name. DISK_FULL, DISK_ERROR. */
+export function placeSectorFile(
+  temporary: string,
+  path: string,
+  data: Uint8Array,
+  used: number,
+  beforeNaming: () => void,
+): void {
+  try {
+    writeSectorFile(temporary, data, used);
+    syncPath(temporary, fdatasyncSync);
+    mkdirSync(dirname(path), { recursive: true });
+    beforeNaming();
+    renameSync(temporary, path);
+    syncPath(dirname(path), fsyncSync);
+    syncPath(dirname(dirname(path)), fsyncSync);
+  } catch (cause) {
+    rmSync(temporary, { force: true });
+    throw diskError(cause, `cannot store sector file ${path}`);
+  }
+}
+
+function syncPath(path: string, sync: (fd: number) => void): void {
+  const fd = openSync(path, 'r');
+  try {
+    sync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The blocks of a whole sector file that do not have their checksum. */
+export function badBlocks(file: Buffer): number[] {
+  const bad: number[] = [];
+  for (let block = 0; block < BLOCKS; block++) {
+    const crc = crc32(file.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES));
+    if (crc !== file.readUInt32LE(SECTOR_BYTES + block * 4)) bad.push(block);
+  }
+  return bad;
+}
+
+/** A sector file opened for checked reads. */
+export class SectorFile {
+  readonly path: string;
+  private readonly fd: number;
+  private readonly root: Uint8Array;
+  private readonly table = new Uint32Array(BLOCKS);
+  private readonly edges = Buffer.allocUnsafeSlow(2 * BLOCK_BYTES);
+
+  /** MISSING_SECTOR if the file is not there; CORRUPT_SECTOR if it is cut short. */
+  constructor(path: string, root: Uint8Array) {
+    this.path = path;
+    this.root = root;
+    try {
+      this.fd = openSync(path, 'r');
+    } catch (cause) {
+      const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+      if (!missing) throw diskError(cause, `cannot open sector file ${path}`);
+      throw new PgError('MISSING_SECTOR', `sector ${hex(root)} is not in the store (${path})`, {
+        cause,
+        hint: "run 'pg verify'",
+      });
+    }
+    try {
+      this.readFully(() => readSync(this.fd, this.table, 0, TABLE_BYTES, SECTOR_BYTES), TABLE_BYTES, BLOCKS);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  /**
+   * Puts bytes [offset, offset + length) of the sector at `into[at]`, having checked each block they lie in. When `into` has the room,
+   * bytes after them may be overwritten by the rest of the last block. Throws CORRUPT_SECTOR.
+   */
+  read(into: Uint8Array, at: number, offset: number, length: number): void {
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const blocks = Math.ceil((offset + length) / BLOCK_BYTES) - first;
+    const whole = blocks * BLOCK_BYTES;
+    const head = offset - first * BLOCK_BYTES;
+    if (head === 0 && at + whole <= into.length) {
+      // Blocks of the file are blocks of the request: nothing is copied.
+      this.readFully(() => readSync(this.fd, into, at, whole, offset), whole, first);
+      this.check(into, at, first, blocks);
+    } else if (blocks <= 2) {
+      this.readFully(() => readSync(this.fd, this.edges, 0, whole, first * BLOCK_BYTES), whole, first);
+      this.check(this.edges, 0, first, blocks);
+      into.set(this.edges.subarray(head, head + length), at);
+    } else {
+      this.readEdged(into, at, offset, length, first, blocks);
+    }
+  }
+
+  /** Three or more blocks whose first or last is wanted in part: those go through `edges`, the rest straight to `into`, in one system call. */
+  private readEdged(into: Uint8Array, at: number, offset: number, length: number, first: number, blocks: number): void {
+    const head = offset - first * BLOCK_BYTES;
+    const headBytes = head === 0 ? 0 : BLOCK_BYTES - head;
+    const tailBytes = (offset + length) % BLOCK_BYTES;
+    const headBlock = this.edges.subarray(0, head === 0 ? 0 : BLOCK_BYTES);
+    const tailBlock = this.edges.subarray(BLOCK_BYTES, tailBytes === 0 ? BLOCK_BYTES : 2 * BLOCK_BYTES);
+    const middle = into.subarray(at + headBytes, at + length - tailBytes);
+    const parts = [headBlock, middle, tailBlock].filter((part) => part.length > 0);
+    this.readFully(() => readvSync(this.fd, parts, first * BLOCK_BYTES), blocks * BLOCK_BYTES, first);
+    const headBlocks = headBlock.length / BLOCK_BYTES;
+    const middleBlocks = middle.length / BLOCK_BYTES;
+    this.check(headBlock, 0, first, headBlocks);
+    this.check(middle, 0, first + headBlocks, middleBlocks);
+    this.check(tailBlock, 0, first + headBlocks + middleBlocks, tailBlock.length / BLOCK_BYTES);
+    into.set(headBlock.subarray(head), at);
+    into.set(tailBlock.subarray(0, tailBytes), at + length - tailBytes);
+  }
+
+  private readFully(read: () => number, expected: number, block: number): void {
+    let got: number;
+    try {
+      got = read();
+    } catch (cause) {
+      throw this.corrupt(block, `cannot be read: ${(cause as Error).message}`, cause);
+    }
+    if (got !== expected) throw this.corrupt(block, 'is cut off');
+  }
+
+  private check(bytes: Uint8Array, at: number, first: number, blocks: number): void {
+    for (let i = 0; i < blocks; i++, at += BLOCK_BYTES) {
+      if (crc32(bytes.subarray(at, at + BLOCK_BYTES)) === this.table[first + i]) continue;
+      // What did not pass the check does not stay in the caller's buffer.
+      bytes.fill(0);
+      throw this.corrupt(first + i, 'does not have its checksum');
+    }
+  }
+
+  private corrupt(block: number, what: string, cause?: unknown): PgError {
+    const where = block === BLOCKS ? 'the checksum table' : `block ${block}`;
+    return new PgError('CORRUPT_SECTOR', `sector ${hex(this.root)}: ${where} ${what} (${this.path})`, {
+      hint: "run 'pg verify'; import or fetch the image again",
+      ...(cause === undefined ? {} : { cause }),
+    });
+  }
+}
+
+const hex = (root: Uint8Array): string => Buffer.from(root).toString('hex');
+
+/** The PgError for what a write, sync or rename of the store threw: DISK_FULL or DISK_ERROR; a PgError stays itself. */
+export function diskError(cause: unknown, doing: string): PgError {
+  if (cause instanceof PgError) return cause;
+  const { code, message } = cause as NodeJS.ErrnoException;
+  // lmdb reports the error number's text: strerror(3).
+  const full = code === 'ENOSPC' || code === 'EDQUOT' || /No space left|quota exceeded/i.test(message);
+  if (full)
+    return new PgError('DISK_FULL', `${doing}: no space left on the disk`, {
+      cause,
+      hint: "free some space ('pg gc'), then try again",
+    });
+  return new PgError('DISK_ERROR', `${doing}: ${message}`, { cause });
+}
