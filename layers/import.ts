@@ -100,9 +100,9 @@ async function importLayers(
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
   try {
     const stack = new LayerStack(new MergedTree());
-    const layers = await eachLayer(image.layers, (blob) =>
-      bringLayer(store, writer, stack, source, blob, signal, options.progress),
-    );
+    const bring = (blob: LayerBlob): Promise<Ingested | LayerRecord> =>
+      bringLayer(store, writer, stack, source, blob, signal, options.progress);
+    const layers = await eachLayer(image.layers, bring, () => stop.abort());
     await writer.flush();
     assert.equal(stack.unnamed, 0, 'every content has its name');
     const records = await finishRecipes(writer, layers);
