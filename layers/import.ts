@@ -9,14 +9,9 @@ import { MergedTree } from './merge.ts';
 import type { ProgressSink } from './progress.ts';
 import { formatReference, parseImageName, parseReference, repositoryName } from './reference.ts';
 import { openLayerTar } from './transport/decompress.ts';
+import { openSource } from './transport/open.ts';
 import { formatPlatform, parsePlatform } from './transport/platform.ts';
-import {
-  type BareNameOrigin,
-  type ImageSource,
-  type LayerBlob,
-  openSource,
-  type SourceImage,
-} from './transport/source.ts';
+import type { BareNameOrigin, ImageSource, LayerBlob, SourceImage } from './transport/source.ts';
 
 /** Layers read at the same time: one is applied, others are fetched and unpacked meanwhile. */
 const LAYERS_AT_ONCE = 3;
@@ -46,24 +41,28 @@ export interface Imported {
  * with the same DiffID is taken from the store. Everything is verified in the stream: blobs by digest and size, tars by DiffID.
  */
 export async function importImage(store: Store, source: string, options: ImportOptions = {}): Promise<Imported> {
-  const name = options.name === undefined ? undefined : checkedName(options.name);
-  const platform = options.platform === undefined ? undefined : parsePlatform(options.platform);
   const { from, progress, signal } = options;
   const opened = await openSource(source, {
     ...(from === undefined ? {} : { from }),
+    ...(platform === undefined ? {} : { platform }),
     ...(progress === undefined ? {} : { progress }),
     ...(signal === undefined ? {} : { signal }),
   });
   try {
-    const image = await opened.manifest(platform);
-    const names = namesFor(opened, image, name);
-    const took = opened.describe();
-    const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
-    if (!alreadyPresent) await importLayers(store, opened, image, names, options);
-    return { image: loadImage(store, image.configDigest)!, took, alreadyPresent };
+    return await importFrom(store, opened, options);
   } finally {
     await opened.close();
   }
+}
+
+/** As importImage, from a source that is open already; `from` has no meaning then. The caller closes it. */
+export async function importFrom(store: Store, source: ImageSource, options: ImportOptions = {}): Promise<Imported> {
+  const name = options.name === undefined ? undefined : checkedName(options.name);
+  const image = await source.manifest(options.platform === undefined ? undefined : parsePlatform(options.platform));
+  const names = namesFor(source, image, name);
+  const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
+  if (!alreadyPresent) await importLayers(store, source, image, names, options);
+  return { image: loadImage(store, image.configDigest)!, took: source.describe(), alreadyPresent };
 }
 
 /** The full form of a name that may be given to an image. PgError `REFERENCE_INVALID`, `NAME_RESERVED`. */

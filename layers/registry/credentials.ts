@@ -76,8 +76,6 @@ function readAuthFile(path: string): AuthFile | null {
     if (['ENOENT', 'ENOTDIR', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw error;
   }
-  const table = (value: unknown): Record<string, unknown> =>
-    typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
   try {
     const json = table(JSON.parse(text));
     const store = json['credsStore'];
@@ -93,6 +91,10 @@ function readAuthFile(path: string): AuthFile | null {
       hint: 'mend it, or log in again with docker login or podman login',
     });
   }
+}
+
+function table(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 /** Keys from the most to the least specific: `quay.io/team/app`, `quay.io/team`, `quay.io`, then old spellings with scheme and path. */

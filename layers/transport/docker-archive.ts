@@ -32,19 +32,25 @@ export class DockerArchiveSource implements ImageSource {
   readonly #files: TarFiles;
   readonly #selector: string | null;
   readonly #description: string;
+  readonly #fallbackName: string | null;
   readonly #paths = new WeakMap<LayerBlob, string>();
 
-  /** `selector` chooses one of several images: a name, or `@N` for the N-th; null = the only one. Takes over `files`. */
+  /**
+   * `selector` chooses one of several images: a name, or `@N` for the N-th; null = the only one. `description` is for people, `fallbackName`
+   * what the image is called if the archive does not say. Takes over `files`.
+   */
   constructor(
     transport: 'docker-archive' | 'docker-daemon',
     files: TarFiles,
     selector: string | null,
     description: string,
+    fallbackName: string | null = null,
   ) {
     this.transport = transport;
     this.#files = files;
     this.#selector = selector;
     this.#description = description;
+    this.#fallbackName = fallbackName;
   }
 
   describe(): string {
@@ -70,7 +76,7 @@ export class DockerArchiveSource implements ImageSource {
       config,
       layers: await this.#layers(saved, config, what),
       platform: configPlatform(config),
-      names: saved.repoTags,
+      names: saved.repoTags.length > 0 || this.#fallbackName === null ? saved.repoTags : [this.#fallbackName],
     };
   }
 
@@ -135,13 +141,15 @@ export class DockerArchiveSource implements ImageSource {
 
 function parseSavedImage(item: unknown, what: string): SavedImage {
   const json = (item ?? {}) as Record<string, unknown>;
-  const isStrings = (value: unknown): value is string[] =>
-    Array.isArray(value) && value.every((v) => typeof v === 'string');
   const [config, layers, tags] = [json['Config'], json['Layers'] ?? [], json['RepoTags'] ?? []];
   if (typeof config !== 'string' || !isStrings(layers) || !isStrings(tags)) {
     throw invalid(`manifest.json of ${what}`, 'an image in it lacks Config, Layers or RepoTags');
   }
   return { config, layers, repoTags: tags.flatMap((tag) => normalisedName(tag) ?? []) };
+}
+
+function isStrings(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
 }
 
 function normalisedName(text: string): string | null {

@@ -12,6 +12,7 @@ import { PgError } from '../../mdm/error.ts';
 import { formatReference, parseImageName } from '../reference.ts';
 import { DockerArchiveSource } from './docker-archive.ts';
 import { spool } from './spool.ts';
+import type { Platform } from './platform.ts';
 import type { ImageSource, SourceOptions } from './source.ts';
 import { TarFiles } from './tar-files.ts';
 
@@ -20,6 +21,7 @@ export type EngineKind = 'docker' | 'podman';
 
 /** How long a local engine may take to say that it is there. */
 const PING_TIMEOUT_MS = 3000;
+const IMAGE_ID = /^(?:sha256:)?[0-9a-f]{64}$/;
 
 /** An engine that answered, and how it is reached. */
 export interface Engine {
@@ -51,6 +53,15 @@ export async function findEngine(kind: EngineKind, env: Env): Promise<Engine | n
     }
   }
   return null;
+}
+
+/** No engine answers, and none was named by the environment. */
+export function noEngine(kind: EngineKind): PgError {
+  const hint =
+    kind === 'docker'
+      ? 'start it (systemctl start docker), or set DOCKER_HOST'
+      : 'start it (podman system service), or set CONTAINER_HOST';
+  return new PgError('ENGINE_UNREACHABLE', `no ${kind} engine answers on this machine`, { hint });
 }
 
 function usualSockets(kind: EngineKind, env: Env): string[] {
@@ -107,11 +118,18 @@ function certificates(env: Env): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
   return { ...(ca ? { ca } : {}), ...(cert ? { cert } : {}), ...(key ? { key } : {}) };
 }
 
-/** Whether `engine` has the image; its size in bytes as the engine counts it. */
-export async function inspectImage(engine: Engine, name: string): Promise<{ id: string; sizeBytes: number } | null> {
+/** What `engine` has under `name`, null when nothing; its size in bytes as the engine counts it. */
+export async function inspectImage(
+  engine: Engine,
+  name: string,
+): Promise<{ sizeBytes: number; platform: Platform } | null> {
   try {
-    const { Id, Size } = await engine.client.getImage(name).inspect();
-    return { id: Id, sizeBytes: Size };
+    const { Size, Os, Architecture, ...more } = await engine.client.getImage(engineName(name)).inspect();
+    const { Variant } = more as { Variant?: string };
+    return {
+      sizeBytes: Size,
+      platform: { os: Os, architecture: Architecture, ...(Variant ? { variant: Variant } : {}) },
+    };
   } catch (error) {
     if ((error as { statusCode?: number }).statusCode === 404) return null;
     throw engineError(engine, error);
@@ -129,7 +147,7 @@ export async function saveFromEngine(
   options: SourceOptions,
 ): Promise<ImageSource> {
   const where = `the local ${kind === 'docker' ? 'Docker' : 'podman'} engine (${engine.host})`;
-  const image = await inspectImage(engine, engineName(name));
+  const image = await inspectImage(engine, name);
   if (image === null) {
     throw new PgError('IMAGE_NOT_FOUND', `${where} has no image '${name}'`, { hint: `see '${kind} images'` });
   }
@@ -152,7 +170,9 @@ export async function saveFromEngine(
     );
     options.progress?.done(taskId);
     const files = await TarFiles.over(file, `'${name}' from ${where}`);
-    return new DockerArchiveSource('docker-daemon', files, null, `${where}, image '${name}'`);
+    // Saved by digest or ID, it comes without a name.
+    const fallback = IMAGE_ID.test(name) ? null : engineName(name);
+    return new DockerArchiveSource('docker-daemon', files, null, `'${name}' from ${where}`, fallback);
   } finally {
     options.signal?.removeEventListener('abort', onAbort);
   }
@@ -173,7 +193,7 @@ async function* savedBytes(
 
 /** Image IDs go as they are; names written out in full, which every engine reads in the same way. */
 function engineName(name: string): string {
-  return /^(?:sha256:)?[0-9a-f]{64}$/.test(name) ? name : formatReference(parseImageName(name));
+  return IMAGE_ID.test(name) ? name : formatReference(parseImageName(name));
 }
 
 function engineError(engine: Engine, cause: unknown): PgError {

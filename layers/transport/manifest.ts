@@ -177,13 +177,13 @@ export function chooseManifest(
   }
   if (best !== undefined) return best;
   const available = [...new Set(candidates.map((d) => (d.platform ? formatPlatform(d.platform) : '?')))];
-  throw new PgError(
-    'PLATFORM_NOT_FOUND',
-    `${what} has no image for ${formatPlatform(want)}; it has ${available.join(', ') || 'none'}`,
-    {
-      ...(available.length === 0 ? {} : { hint: `choose one of them, for example --platform ${available[0]}` }),
-    },
-  );
+  const have = available.join(', ') || 'none';
+  throw new PgError('PLATFORM_NOT_FOUND', `${what} has no image for ${formatPlatform(want)}; it has ${have}`, {
+    hint:
+      available.length === 0
+        ? 'it holds no images at all'
+        : `choose one of them, for example --platform ${available[0]}`,
+  });
 }
 
 /** Reads and checks an image config. Throws DOCUMENT_INVALID, DIGEST_INVALID. */

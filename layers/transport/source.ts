@@ -4,7 +4,6 @@
  * A source gives the manifest's and the config's bytes, already verified, and each layer's blob as a stream that is verified while it
  * flows: **the bytes seen so far are unproved until the stream has ended without an error**, so commit nothing before that.
  */
-import { PgError } from '../../mdm/error.ts';
 import type { ProgressSink } from '../progress.ts';
 import type { Platform } from './platform.ts';
 
@@ -79,6 +78,8 @@ export interface ImageSource {
   readonly transport: TransportName;
   /** Which source this is, in words for people: `the archive /tmp/a.tar`, `the registry docker.io`. */
   describe(): string;
+  /** For a bare name: why this source was taken (`no local Docker engine answers`). */
+  why?: string;
   /**
    * The image, its manifest and config verified. With `platform`, that one or PLATFORM_NOT_FOUND; without, this machine's out of an index,
    * and whatever a source of one image has.
@@ -96,6 +97,8 @@ export interface ImageSource {
 export interface SourceOptions {
   /** For a bare name: take it from here only. */
   from?: BareNameOrigin;
+  /** For a bare name: an engine's image for another platform than this does not count. */
+  platform?: Platform;
   /** Told of preparations that take long: reading a whole archive out of an engine, unpacking a compressed one. */
   progress?: ProgressSink;
   signal?: AbortSignal;
@@ -103,13 +106,4 @@ export interface SourceOptions {
   tempDir?: string;
   /** Where DOCKER_HOST, REGISTRY_AUTH_FILE, HOME and so on are read. Default process.env. */
   env?: Readonly<Record<string, string | undefined>>;
-}
-
-/**
- * Opens `docker-archive:PATH[:REF]`, `oci:DIR[:REF]`, `oci-archive:PATH[:REF]`, `dir:DIR`, `docker-daemon:NAME`, `docker://REF`, or a bare
- * name, which is looked for as bare-name.ts says (containers-transports(5)). Close what it gives.
- */
-export async function openSource(source: string, options: SourceOptions = {}): Promise<ImageSource> {
-  void options;
-  throw new PgError('TRANSPORT_UNKNOWN', `cannot read images from '${source}'`);
 }

@@ -1,0 +1,292 @@
+/**
+ * A repository in a registry, read (OCI distribution-spec "Pull"; Docker Registry HTTP API V2): manifests, small documents, and blobs that
+ * go on where a cut left them. What comes back is **not** verified here.
+ */
+import { request, type Dispatcher } from 'undici';
+import { PgError, isPgError } from '../../mdm/error.ts';
+import { DEFAULT_DOMAIN, type Reference } from '../reference.ts';
+import { Authorizer, parseChallenge } from './auth.ts';
+import { isLocalOnly, isLoopback, type Connections } from './connections.ts';
+import type { Credentials } from './credentials.ts';
+import { registryError, unreachable } from './errors.ts';
+import { ATTEMPTS_MAX, isPassing, networkCode, PassingError, pause, retryAfterMs, withRetries } from './retry.ts';
+
+const REDIRECTS_MAX = 5;
+
+export interface RegistryOptions {
+  connections: Connections;
+  /** Asked only when the registry wants any. */
+  credentials: () => Promise<Credentials | null>;
+  /** registries.conf: certificates are not checked, and http will do. */
+  insecure: boolean;
+  signal: AbortSignal | undefined;
+}
+
+type Answer = Dispatcher.ResponseData;
+
+/** A document as it was served. */
+export interface ServedDocument {
+  bytes: Buffer;
+  contentType: string | null;
+  /** Docker-Content-Digest, if it was sent. */
+  digest: string | null;
+}
+
+export class RegistryClient {
+  readonly host: string;
+  readonly #repository: string;
+  readonly #options: RegistryOptions;
+  #origin: Promise<{ url: URL; authorizer: Authorizer }> | null = null;
+
+  constructor({ domain, path }: Reference, options: RegistryOptions) {
+    // Docker Hub's registry has another name than Docker Hub.
+    this.host = domain === DEFAULT_DOMAIN ? 'registry-1.docker.io' : domain;
+    this.#repository = path;
+    this.#options = options;
+  }
+
+  /** The manifest called `reference` (tag or digest), at most `limitBytes` of it. */
+  async manifest(reference: string, accept: readonly string[], limitBytes: number): Promise<ServedDocument> {
+    return this.#document(
+      `manifests/${reference}`,
+      { accept: accept.join(', ') },
+      limitBytes,
+      `${this.#name()}:${reference}`,
+    );
+  }
+
+  /** A small blob, whole. */
+  async smallBlob(digest: string, limitBytes: number): Promise<Buffer> {
+    return (await this.#document(`blobs/${digest}`, {}, limitBytes, `blob ${digest} of ${this.#name()}`)).bytes;
+  }
+
+  /**
+   * The blob's bytes; after a cut it is asked for from there on (RFC 9110 section 14.2). Throws SIZE_MISMATCH or TRUNCATED at once when the
+   * registry announces another size than `sizeBytes`.
+   */
+  async *blob(digest: string, sizeBytes: number, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+    const what = `blob ${digest} of ${this.#name()}`;
+    let done = 0;
+    let failures = 0;
+    for (;;) {
+      try {
+        for await (const chunk of this.#blobFrom(digest, done, sizeBytes, what, signal)) {
+          done += chunk.length;
+          failures = 0;
+          yield chunk;
+        }
+        return;
+      } catch (error) {
+        signal?.throwIfAborted();
+        // A server that goes down and comes up again refuses connections in between: between two pieces, that passes too.
+        const passing = isPassing(error) || (done > 0 && networkCode(error) === 'ECONNREFUSED');
+        if (!passing || ++failures === ATTEMPTS_MAX) throw this.#final(error, what);
+        await pause(failures, error, signal);
+      }
+    }
+  }
+
+  async *#blobFrom(
+    digest: string,
+    from: number,
+    sizeBytes: number,
+    what: string,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    const answer = await this.#get(`blobs/${digest}`, from === 0 ? {} : { range: `bytes=${from}-` }, what, signal);
+    const { statusCode, headers, body } = answer;
+    try {
+      checkAnnouncedSize(statusCode, headers, from, sizeBytes, what);
+      let skip = statusCode === 206 ? 0 : from;
+      let got = from - skip;
+      for await (const chunk of body as AsyncIterable<Uint8Array>) {
+        got += chunk.length;
+        const fresh = skip === 0 ? chunk : chunk.subarray(Math.min(skip, chunk.length));
+        skip -= chunk.length - fresh.length;
+        if (fresh.length > 0) yield fresh;
+      }
+      if (got < sizeBytes) throw new PassingError(`${what} was cut after ${got} of ${sizeBytes} bytes`);
+    } finally {
+      body.destroy();
+    }
+  }
+
+  async #document(
+    path: string,
+    headers: Record<string, string>,
+    limitBytes: number,
+    what: string,
+  ): Promise<ServedDocument> {
+    const { signal } = this.#options;
+    try {
+      return await withRetries(async () => {
+        const answer = await this.#get(path, headers, what, signal);
+        const bytes = await readLimited(answer.body, limitBytes, what);
+        const contentType = single(answer.headers['content-type'])?.split(';')[0]?.trim().toLowerCase() ?? null;
+        return { bytes, contentType, digest: single(answer.headers['docker-content-digest']) };
+      }, signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw this.#final(error, what);
+    }
+  }
+
+  /** A successful answer (200, 206); throws PassingError for what may pass, PgError for the rest. */
+  async #get(
+    path: string,
+    headers: Record<string, string>,
+    what: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Answer> {
+    const { url: origin, authorizer } = await this.#connect();
+    const url = new URL(`/v2/${this.#repository}/${path}`, origin);
+    for (let denials = 0; ;) {
+      const authorization = await authorizer.header();
+      const answer = await this.#follow(url, headers, authorization, signal);
+      const { statusCode } = answer;
+      if (statusCode === 200 || statusCode === 206) return answer;
+      if (statusCode === 401 && denials++ === 0) {
+        const challenge = parseChallenge(answer.headers['www-authenticate']);
+        if (authorizer.challenged(challenge, authorization)) {
+          await answer.body.dump();
+          continue;
+        }
+      }
+      const error = await registryError(answer, this.host, what);
+      if (statusCode !== 429 && statusCode < 500) throw error;
+      throw new PassingError(error.message, {
+        cause: error,
+        retryAfterMs: retryAfterMs(answer.headers['retry-after']),
+      });
+    }
+  }
+
+  /** Follows redirects by hand: the Authorization header goes to the registry itself and nowhere else. */
+  async #follow(
+    start: URL,
+    headers: Record<string, string>,
+    authorization: string | null,
+    signal: AbortSignal | undefined,
+  ): Promise<Answer> {
+    let url = start;
+    for (let hops = 0; ; hops++) {
+      const isOrigin = url.origin === start.origin;
+      const answer = await request(url, {
+        headers: {
+          ...headers,
+          'user-agent': 'pg',
+          'accept-encoding': 'identity',
+          ...(isOrigin && authorization !== null ? { authorization } : {}),
+        },
+        dispatcher: this.#options.connections.to(url, this.#options.insecure && url.hostname === start.hostname),
+        signal: signal ?? null,
+      });
+      const { location } = answer.headers;
+      if (![301, 302, 303, 307, 308].includes(answer.statusCode) || typeof location !== 'string') return answer;
+      await answer.body.dump();
+      if (hops === REDIRECTS_MAX) throw misbehaves(this.host, 'it redirects in circles');
+      url = checkRedirect(location, url, start, this.host);
+    }
+  }
+
+  /** Which of https and http the registry speaks, found out once. http only where it is allowed. */
+  async #connect(): Promise<{ url: URL; authorizer: Authorizer }> {
+    this.#origin ??= this.#findOrigin();
+    return this.#origin;
+  }
+
+  async #findOrigin(): Promise<{ url: URL; authorizer: Authorizer }> {
+    const { connections, credentials, insecure, signal } = this.#options;
+    let url = new URL(`https://${this.host}`);
+    if (insecure || isLoopback(url.hostname)) {
+      try {
+        const { body } = await request(new URL('/v2/', url), {
+          dispatcher: connections.to(url, insecure),
+          signal: signal ?? null,
+        });
+        await body.dump();
+      } catch (error) {
+        if (speaksNoTls(error)) url = new URL(`http://${this.host}`);
+      }
+    }
+    return { url, authorizer: new Authorizer(url, this.#repository, insecure, connections, credentials, signal) };
+  }
+
+  #name(): string {
+    return `${this.host}/${this.#repository}`;
+  }
+
+  /** What the user is told when no further try is made. */
+  #final(error: unknown, what: string): unknown {
+    if (isPgError(error)) return error;
+    if (error instanceof PassingError && isPgError(error.cause)) return error.cause;
+    return unreachable(this.host, what, error);
+  }
+}
+
+/** A plain http server answers a TLS hello with something that is no TLS, or hangs up. */
+function speaksNoTls(error: unknown): boolean {
+  return /^(ERR_SSL_|EPROTO$|ECONNRESET$|UND_ERR_SOCKET$|EPIPE$)/.test(networkCode(error));
+}
+
+function checkRedirect(location: string, from: URL, origin: URL, host: string): URL {
+  const url = URL.canParse(location, from.href) ? new URL(location, from) : null;
+  if (url === null || (url.protocol !== 'https:' && (url.protocol !== 'http:' || origin.protocol !== 'http:'))) {
+    throw misbehaves(host, `it redirects to '${(url?.protocol ?? location).slice(0, 40)}', which is not followed`);
+  }
+  if (isLocalOnly(url.hostname) && !isLocalOnly(origin.hostname)) {
+    throw misbehaves(host, `it redirects to ${url.hostname}, an address of this machine`);
+  }
+  url.username = '';
+  url.password = '';
+  return url;
+}
+
+function single(value: string | string[] | undefined): string | null {
+  return typeof value === 'string' ? value : null;
+}
+
+function misbehaves(host: string, why: string): PgError {
+  return new PgError('REGISTRY_MISBEHAVES', `the registry ${host} misbehaves: ${why}`, { hint: 'ask whoever runs it' });
+}
+
+function checkAnnouncedSize(
+  statusCode: number,
+  headers: Answer['headers'],
+  from: number,
+  sizeBytes: number,
+  what: string,
+): void {
+  let total: number | null = null;
+  if (statusCode === 206) {
+    const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(String(headers['content-range']));
+    if (!range || Number(range[1]) !== from)
+      throw new PassingError(`${what}: the registry serves another part than asked for`);
+    total = range[3] === '*' ? null : Number(range[3]);
+  } else if (typeof headers['content-length'] === 'string') {
+    total = Number(headers['content-length']);
+  }
+  if (total === null || total === sizeBytes) return;
+  const isShort = total < sizeBytes;
+  throw new PgError(
+    isShort ? 'TRUNCATED' : 'SIZE_MISMATCH',
+    `${what} should be ${sizeBytes} bytes; the registry has ${total}`,
+    {
+      hint: 'nothing of it was used; the registry or a proxy before it is damaged: push the image again',
+    },
+  );
+}
+
+async function readLimited(body: Answer['body'], limitBytes: number, what: string): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > limitBytes) {
+      body.destroy();
+      throw new PgError('DOCUMENT_TOO_LARGE', `${what} has more than ${limitBytes} bytes; no more are read`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
