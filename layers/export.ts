@@ -205,12 +205,12 @@ async function writeLayout(
 ): Promise<void> {
   const indexPath = join(to.path, 'index.json');
   const before = await readIndex(indexPath);
-  await mkdir(join(to.path, 'blobs/sha256'), { recursive: true });
   const directory: FileSink = {
     async file(name, size, chunks) {
       const path = join(to.path, name);
       const there = name.startsWith('blobs/') ? await stat(path).catch(() => undefined) : undefined;
       if (there?.size === size) return;
+      await mkdir(dirname(path), { recursive: true });
       await beside(path, async (file) => {
         for (const chunk of chunks) await writeAll(file, chunk);
       });
