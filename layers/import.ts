@@ -42,6 +42,7 @@ export interface Imported {
  */
 export async function importImage(store: Store, source: string, options: ImportOptions = {}): Promise<Imported> {
   const { from, progress, signal } = options;
+  const platform = options.platform === undefined ? undefined : parsePlatform(options.platform);
   const opened = await openSource(source, {
     ...(from === undefined ? {} : { from }),
     ...(platform === undefined ? {} : { platform }),
@@ -62,7 +63,11 @@ export async function importFrom(store: Store, source: ImageSource, options: Imp
   const names = namesFor(source, image, name);
   const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
   if (!alreadyPresent) await importLayers(store, source, image, names, options);
-  return { image: loadImage(store, image.configDigest)!, took: source.describe(), alreadyPresent };
+  return { image: loadImage(store, image.configDigest)!, took: describe(source), alreadyPresent };
+}
+
+function describe(source: ImageSource): string {
+  return source.why === undefined ? source.describe() : `${source.describe()} (${source.why})`;
 }
 
 /** The full form of a name that may be given to an image. PgError `REFERENCE_INVALID`, `NAME_RESERVED`. */
