@@ -1,6 +1,6 @@
 import type { PgErrorData } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
-import type { FsChange, FsStats, Position } from './mount.ts';
+import type { FsChange, FsStats } from './mount.ts';
 
 /** What `workerData` of the thread that serves a mount holds. */
 export interface MountWorkerData {
@@ -16,8 +16,9 @@ export interface MountWorkerData {
 
 /** What the controller may ask of the serving thread, and what each verb answers. */
 export interface Verbs {
-  commit: Position;
-  position: Position;
+  /** Writes everything and has it made durable; where that will be. */
+  commit: { epoch: number; size: number };
+  epoch: number;
   stats: FsStats;
   checkpoint: null;
   changes: FsChange[];
@@ -35,3 +36,6 @@ export type ControlMessage =
   | { kind: 'failure'; id: number; error: PgErrorData }
   | { kind: 'report'; message: string }
   | { kind: 'ended'; error: PgErrorData | null };
+
+/** What the syncer posts when a root was asked for: that of all that is durable. */
+export type RootMessage = { kind: 'root'; size: number; root: Uint8Array } | { kind: 'noRoot'; error: PgErrorData };

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { fromErrorData, PgError } from '../mdm/error.ts';
 import { siblingModule } from '../store/threads.ts';
-import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
+import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
 import { closeDevice, detachPath, kick, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
 import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
@@ -14,6 +14,11 @@ const COMMIT_INTERVAL_MS = 5000;
 /** What the kernel reads ahead of a sequential reader. */
 const READ_AHEAD_KIB = 1024;
 
+/** The position of a mount that writes nothing. */
+const NOWHERE: Position = { epoch: 0, size: 0, root: new Uint8Array(32) };
+
+const notMounted = (label: string): PgError => new PgError('NOT_MOUNTED', `${label} is not mounted any more`);
+
 /** A mount as its controller sees it: the serving thread behind a message port, woken by kicks. */
 class RunningMount implements Mount {
   readonly mountPoint: string;
@@ -21,8 +26,13 @@ class RunningMount implements Mount {
   private readonly label: string;
   private readonly deviceFd: number;
   private readonly worker: Worker;
+  private readonly syncer: Worker | null;
   private readonly ring: SyncRing;
   private readonly waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+  private readonly rootWaiters: {
+    resolve: (at: { size: number; root: Uint8Array }) => void;
+    reject: (error: Error) => void;
+  }[] = [];
   private nextId = 1;
   private open = true;
   private readonly onExit = (): void => this.abandon();
@@ -39,39 +49,46 @@ class RunningMount implements Mount {
     this.label = options.label;
     this.deviceFd = deviceFd;
     this.worker = worker;
+    this.syncer = syncer;
     this.ring = ring;
     const report = options.report ?? ((message: string) => console.error(`pg: ${options.label}: ${message}`));
     process.on('exit', this.onExit);
-    this.closed = new Promise<void>((resolve, reject) => {
-      let failure: Error | null = null;
-      worker.on('message', (message: ControlMessage) => {
-        if (message.kind === 'serving') serving();
-        else if (message.kind === 'report') report(message.message);
-        else if (message.kind === 'ended') failure = message.error === null ? null : fromErrorData(message.error);
-        else this.settle(message);
-      });
-      worker.on('error', (error) => (failure = error));
-      worker.on('exit', () => {
-        this.ended(failure);
-        ring.stop();
-        const done = (): void => {
-          closeDevice(deviceFd);
-          if (failure === null) resolve();
-          else reject(failure);
-        };
-        if (syncer === null) done();
-        else syncer.on('exit', done);
-      });
+    const syncerEnded = Promise.withResolvers<void>();
+    if (syncer === null) syncerEnded.resolve();
+    let failure: Error | null = null;
+    syncer?.on('message', (message: RootMessage) => this.settleRoots(message));
+    syncer?.on('exit', () => syncerEnded.resolve());
+    // Nobody answers FSYNC any more: the mount must end.
+    syncer?.on('error', (error) => {
+      failure = error;
+      this.abandon();
+    });
+    worker.on('message', (message: ControlMessage) => {
+      if (message.kind === 'serving') serving();
+      else if (message.kind === 'report') report(message.message);
+      else if (message.kind === 'ended') failure ??= message.error === null ? null : fromErrorData(message.error);
+      else this.settle(message);
+    });
+    worker.on('error', (error) => (failure = error));
+    const workerEnded = new Promise<void>((resolve) => worker.on('exit', () => resolve()));
+    this.closed = workerEnded.then(async () => {
+      this.ended(failure);
+      ring.stop();
+      await syncerEnded.promise;
+      closeDevice(deviceFd);
+      if (failure !== null) throw failure;
     });
     this.closed.catch(() => undefined);
   }
 
-  commit(): Promise<Position> {
-    return this.ask('commit');
+  async commit(): Promise<Position> {
+    const { epoch, size } = await this.ask('commit');
+    return this.syncer === null ? NOWHERE : { epoch, ...(await this.root(size)) };
   }
 
-  position(): Promise<Position> {
-    return this.ask('position');
+  async position(): Promise<Position> {
+    if (this.syncer === null) return NOWHERE;
+    return { epoch: await this.ask('epoch'), ...(await this.root(0)) };
   }
 
   stats(): Promise<FsStats> {
@@ -99,8 +116,29 @@ class RunningMount implements Mount {
     await this.closed;
   }
 
+  /** The root of all that is durable, once that is at least `size` bytes. */
+  private async root(size: number): Promise<{ size: number; root: Uint8Array }> {
+    for (;;) {
+      if (!this.open) throw notMounted(this.label);
+      if (this.ring.failed) throw new PgError('MOUNT_FAILED', `${this.label}: the log cannot be made durable`);
+      const root = await new Promise<{ size: number; root: Uint8Array }>((resolve, reject) => {
+        this.rootWaiters.push({ resolve, reject });
+        this.ring.wantRoot();
+      });
+      if (root.size >= size) return root;
+    }
+  }
+
+  private settleRoots(message: RootMessage): void {
+    const waiters = this.rootWaiters.splice(0);
+    for (const waiter of waiters) {
+      if (message.kind === 'root') waiter.resolve({ size: message.size, root: message.root });
+      else waiter.reject(fromErrorData(message.error));
+    }
+  }
+
   private ask<V extends keyof Verbs>(verb: V): Promise<Verbs[V]> {
-    if (!this.open) return Promise.reject(new PgError('NOT_MOUNTED', `${this.label} is not mounted any more`));
+    if (!this.open) return Promise.reject(notMounted(this.label));
     const id = this.nextId++;
     return new Promise<Verbs[V]>((resolve, reject) => {
       this.waiting.set(id, { resolve: resolve as (value: never) => void, reject });
@@ -121,9 +159,10 @@ class RunningMount implements Mount {
     this.open = false;
     process.off('exit', this.onExit);
     if (failure !== null) detachPath(this.mountPoint);
-    const error = failure ?? new PgError('NOT_MOUNTED', `${this.label} is not mounted any more`);
+    const error = failure ?? notMounted(this.label);
     for (const waiter of this.waiting.values()) waiter.reject(error);
     this.waiting.clear();
+    for (const waiter of this.rootWaiters.splice(0)) waiter.reject(error);
   }
 
   /** The process ends: a thread blocked in the device would keep it from ending. */
@@ -162,15 +201,18 @@ export async function mountAndServe(options: MountOptions): Promise<Mount> {
     closeDevice(deviceFd);
     throw error;
   }
-  const syncData: SyncWorkerData = { ring: ring.shared, deviceFd, commitIntervalMs: COMMIT_INTERVAL_MS };
   const syncer = readOnly
     ? null
-    : new Worker(siblingModule(import.meta.url, './sync-worker'), { workerData: syncData, name: 'pg-sync' });
+    : startSyncer({ ring: ring.shared, deviceFd, logDir: options.logDir!, commitIntervalMs: COMMIT_INTERVAL_MS });
   const serving = Promise.withResolvers<void>();
   const mount = new RunningMount(options, deviceFd, worker, syncer, ring, serving.resolve);
   await Promise.race([serving.promise, mount.closed]);
   tuneDevice(options.mountPoint);
   return mount;
+}
+
+function startSyncer(data: SyncWorkerData): Worker {
+  return new Worker(siblingModule(import.meta.url, './sync-worker'), { workerData: data, name: 'pg-sync' });
 }
 
 /** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */

@@ -5,14 +5,11 @@ import { openStore } from '../store/store.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
-import { openLog } from './log/log.ts';
-import type { FsStats, Position } from './mount.ts';
+import { type Log, openLog } from './log/log.ts';
+import type { FsStats } from './mount.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 import { FsError } from './view/error.ts';
 import { openView, type View } from './view/view.ts';
-
-/** The position of a mount that has no log. */
-const NOWHERE: Position = { epoch: 0, size: 0, root: new Uint8Array(32) };
 
 /** The thread that serves one mount: the view over the image's tree and the log, behind the FUSE loop. It blocks in the device; kicks wake it. */
 class MountWorker {
@@ -20,20 +17,24 @@ class MountWorker {
   private readonly port: MessagePort;
   private readonly ring: SyncRing;
   private readonly view: View;
+  /** null when nothing is written here. */
+  private readonly log: Log | null;
   private readonly server: Server;
   private flushed = 0;
   private failure: string | null = null;
 
-  constructor(data: MountWorkerData, port: MessagePort, view: View) {
+  constructor(data: MountWorkerData, port: MessagePort, view: View, log: Log | null) {
     this.data = data;
     this.port = port;
     this.ring = new SyncRing(data.ring);
     this.view = view;
-    if (data.logDir !== null) this.ring.logFd = view.logFd();
+    this.log = data.readOnly ? null : log;
+    if (this.log !== null) this.ring.begin(this.log.fd, this.log.durable);
+    this.flushed = this.ring.flushedSize;
     this.server = new Server(
       data.deviceFd,
       view,
-      { readOnly: data.readOnly || data.logDir === null, writeback: data.writeback },
+      { readOnly: this.log === null, writeback: data.writeback },
       {
         sync: (low, high) => this.sync(low, high),
         kicked: () => this.kicked(),
@@ -56,7 +57,7 @@ class MountWorker {
 
   /** FSYNC: writes what is pending to the file and leaves the fdatasync and the answer to the syncer; true when all is durable already. */
   private sync(uniqueLow: number, uniqueHigh: number): boolean {
-    if (this.data.logDir === null) return true;
+    if (this.log === null) return true;
     this.flush();
     if (this.flushed <= this.ring.syncedSize) return true;
     if (this.ring.post(this.flushed, uniqueLow, uniqueHigh)) return false;
@@ -92,7 +93,7 @@ class MountWorker {
   /** What kicks are for; false ends the loop. */
   private kicked(): boolean {
     const wanted = this.ring.takeWanted();
-    if ((wanted & WANT.FLUSH) !== 0 && this.data.logDir !== null) this.commitLater();
+    if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: ControlRequest } | undefined;
       if (received === undefined) break;
@@ -110,6 +111,17 @@ class MountWorker {
     }
   }
 
+  /** Where everything acknowledged so far ends; it is durable when the ring's `syncedSize` has come there. */
+  private commit(): { epoch: number; size: number } {
+    if (this.log === null) return { epoch: 0, size: 0 };
+    this.flush();
+    if (this.flushed > this.ring.syncedSize && !this.ring.post(this.flushed, 0, 0)) {
+      this.ring.drain();
+      return this.commit();
+    }
+    return { epoch: this.log.epoch, size: this.flushed };
+  }
+
   private serveVerb(request: ControlRequest): void {
     try {
       this.post({ kind: 'answer', id: request.id, value: this.verb(request.verb) });
@@ -122,14 +134,13 @@ class MountWorker {
     const { view } = this;
     switch (verb) {
       case 'commit':
-      case 'position':
-        if (this.data.logDir === null) return NOWHERE;
-        this.noteSynced();
-        return view.position();
+        return this.commit();
+      case 'epoch':
+        return this.log?.epoch ?? 0;
       case 'stats':
         return this.stats();
       case 'checkpoint':
-        if (this.data.logDir !== null) view.checkpoint();
+        if (this.log !== null) view.checkpoint();
         return null;
       case 'changes':
         return Array.from(view.changes());
@@ -147,7 +158,7 @@ class MountWorker {
       bytesWritten: session.bytesWritten,
       syncs,
       syncRequests: requests,
-      dirty: this.data.logDir !== null && (this.view.dirty() || this.flushed > this.ring.syncedSize),
+      dirty: this.log !== null && (this.view.dirty() || this.flushed > this.ring.syncedSize),
       failed: this.failure,
       kernelInodes: session.lookups.size,
       ...this.view.stats(),
@@ -161,9 +172,10 @@ async function main(data: MountWorkerData, port: MessagePort): Promise<void> {
   try {
     const tree = openTree(store, data.treeRoot);
     const base = data.treeRoot === null ? {} : { base: data.treeRoot };
-    const log = data.logDir === null ? null : openLog(data.logDir, { create: true, ...base });
+    const log =
+      data.logDir === null ? null : openLog(data.logDir, { create: !data.readOnly, readOnly: data.readOnly, ...base });
     const view = openView(tree, store, log);
-    const worker = new MountWorker(data, port, view);
+    const worker = new MountWorker(data, port, view, log);
     try {
       worker.run();
     } finally {

@@ -14,10 +14,11 @@ const WANTED = 6;
 const SYNCS = 7;
 const SYNC_REQUESTS = 8;
 const STOPPED = 9;
+const ROOTS_WANTED = 10;
 const HEADER_WORDS = 16;
 
 /** What a kick asks of the FUSE thread (bits of `wanted`). */
-export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4 } as const;
+export const WANT = { FLUSH: 1, STOP: 2 } as const;
 
 /**
  * What the FUSE thread, the syncer thread and the controller share: a ring of FSYNC requests that wait for an fdatasync, how far the log is
@@ -40,10 +41,6 @@ export class SyncRing {
   /** The log's descriptor, once the FUSE thread has opened it. */
   get logFd(): number {
     return Atomics.load(this.words, LOG_FD);
-  }
-
-  set logFd(fd: number) {
-    Atomics.store(this.words, LOG_FD, fd);
   }
 
   /** Whether an fdatasync failed: what reached the disk is unknown since then. */
@@ -105,20 +102,49 @@ export class SyncRing {
     Atomics.notify(this.words, WAKE);
   }
 
+  /** Controller: the syncer is to post the root of what is durable. */
+  wantRoot(): void {
+    Atomics.add(this.words, ROOTS_WANTED, 1);
+    this.wake();
+  }
+
+  /** Requests for a root so far. */
+  get rootsWanted(): number {
+    return Atomics.load(this.words, ROOTS_WANTED);
+  }
+
+  /** FUSE thread, before it serves: where the log begins, which is durable. */
+  begin(logFd: number, size: number): void {
+    this.sizes[0] = size;
+    this.sizes[1] = size;
+    Atomics.store(this.words, LOG_FD, logFd);
+  }
+
   /** Controller: the syncer is to end, after what waits. */
   stop(): void {
     Atomics.store(this.words, STOPPED, 1);
     this.wake();
   }
 
-  /** Syncer: waits until something is posted, the ring is stopped, or `timeoutMs` passed. */
-  await(timeoutMs: number): 'posted' | 'stopped' | 'timeout' {
+  /** Syncer: what there is to do, waiting up to `timeoutMs` for it. `rootsSeen` is how many requests for a root were served. */
+  await(timeoutMs: number, rootsSeen: number): 'posted' | 'root' | 'stopped' | 'timeout' {
     for (;;) {
       const seen = Atomics.load(this.words, WAKE);
-      if (Atomics.load(this.words, HEAD) !== Atomics.load(this.words, TAIL)) return 'posted';
+      if (this.posted) return 'posted';
       if (Atomics.load(this.words, STOPPED) !== 0) return 'stopped';
+      if (Atomics.load(this.words, ROOTS_WANTED) !== rootsSeen) return 'root';
       if (Atomics.wait(this.words, WAKE, seen, timeoutMs) === 'timed-out') return 'timeout';
     }
+  }
+
+  /** Syncer: whether there is something to do now. */
+  busy(rootsSeen: number): boolean {
+    return this.await(0, rootsSeen) !== 'timeout';
+  }
+
+  /** Syncer: whether a request waits for an fdatasync. */
+  get posted(): boolean {
+    return Atomics.load(this.words, HEAD) !== Atomics.load(this.words, TAIL);
   }
 
   /** Syncer: how many requests wait now, and the size that has to be durable for all of them. */

@@ -1,6 +1,9 @@
 import { fdatasyncSync } from 'node:fs';
-import { workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
+import { toErrorData } from '../mdm/error.ts';
+import type { RootMessage } from './control.ts';
 import { kick, writeAnswer } from './fuse/device.ts';
+import { openHasher } from './log/hasher.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
 /** What `workerData` of the syncer thread holds. */
@@ -8,35 +11,111 @@ export interface SyncWorkerData {
   ring: SharedArrayBuffer;
   /** The FUSE device, to answer on. */
   deviceFd: number;
+  logDir: string;
   /** How often what was written is committed though nobody asked for it. */
   commitIntervalMs: number;
 }
 
+/** Hashing goes on when no request came for this long, in pieces after each of which a waiting FSYNC gets its turn. */
+const QUIET_MS = 200;
+const HASH_BYTES = 256 << 10;
+
 /**
- * The syncer thread: one fdatasync for all FSYNC requests that wait, which it then answers itself; the FUSE thread goes on meanwhile.
- * In quiet times it reminds the FUSE thread to commit.
+ * The syncer thread of a mount: one fdatasync for all FSYNC requests that wait, which it then answers itself; the FUSE thread goes on
+ * meanwhile. In quiet times it reminds the FUSE thread to commit, and hashes what is durable, so that a root is at hand when one is asked for.
  */
-function main(data: SyncWorkerData): void {
-  const ring = new SyncRing(data.ring);
-  let requestsSeen = ring.requests;
-  for (;;) {
-    const event = ring.await(data.commitIntervalMs);
-    if (event === 'stopped') return;
-    if (event === 'timeout') {
-      const requests = ring.requests;
-      if (requests === requestsSeen) continue;
-      requestsSeen = requests;
-      ring.want(WANT.FLUSH);
-      kick(data.deviceFd);
-      continue;
+class Syncer {
+  private readonly data: SyncWorkerData;
+  private readonly ring: SyncRing;
+  private hashing: ReturnType<typeof openHasher> | undefined;
+  private rootsServed = 0;
+  private requestsSeen = 0;
+  private requestsCommitted = 0;
+  private sinceCommitMs = 0;
+
+  constructor(data: SyncWorkerData) {
+    this.data = data;
+    this.ring = new SyncRing(data.ring);
+  }
+
+  run(): void {
+    const { ring } = this;
+    for (;;) {
+      const behind = this.isBehind();
+      const timeoutMs = behind ? QUIET_MS : this.data.commitIntervalMs;
+      switch (ring.await(timeoutMs, this.rootsServed)) {
+        case 'stopped':
+          this.hashing?.close();
+          return;
+        case 'posted':
+          this.sync();
+          break;
+        case 'root':
+          this.serveRoot();
+          break;
+        case 'timeout':
+          this.sinceCommitMs += timeoutMs;
+          if (this.sinceCommitMs >= this.data.commitIntervalMs) this.remind();
+          if (behind) this.hashWhileQuiet();
+      }
     }
+  }
+
+  private sync(): void {
+    const { ring, data } = this;
     const { count, size } = ring.waiting();
     const ok = !ring.failed && durable(ring.logFd);
     ring.complete(count, size, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
-    if (!ok) {
-      ring.want(WANT.FLUSH);
-      kick(data.deviceFd);
+    if (ok) return;
+    ring.want(WANT.FLUSH);
+    kick(data.deviceFd);
+  }
+
+  /** Has the FUSE thread write and commit what came since the last time. */
+  private remind(): void {
+    this.sinceCommitMs = 0;
+    if (this.ring.requests === this.requestsCommitted) return;
+    this.ring.want(WANT.FLUSH);
+    kick(this.data.deviceFd);
+    // The kick itself is one request more.
+    this.requestsCommitted = this.ring.requests + 1;
+  }
+
+  private isBehind(): boolean {
+    return !this.ring.failed && this.ring.syncedSize > (this.hashing?.hasher.size ?? 0);
+  }
+
+  private hashWhileQuiet(): void {
+    const { ring } = this;
+    const requests = ring.requests;
+    if (requests !== this.requestsSeen) {
+      this.requestsSeen = requests;
+      return;
     }
+    while (!ring.busy(this.rootsServed) && ring.requests === requests && !this.advance()) {}
+  }
+
+  /** Hashes one piece more; true when all that is durable is hashed. */
+  private advance(): boolean {
+    this.hashing ??= openHasher(this.data.logDir);
+    return this.hashing.hasher.advance(this.ring.syncedSize, HASH_BYTES);
+  }
+
+  private serveRoot(): void {
+    const { ring } = this;
+    const wanted = ring.rootsWanted;
+    try {
+      while (!this.advance()) if (ring.posted) this.sync();
+      const { hasher } = this.hashing!;
+      this.post({ kind: 'root', size: hasher.size, root: hasher.rootAt(hasher.size) });
+    } catch (error) {
+      this.post({ kind: 'noRoot', error: toErrorData(error) });
+    }
+    this.rootsServed = wanted;
+  }
+
+  private post(message: RootMessage): void {
+    parentPort!.postMessage(message);
   }
 }
 
@@ -49,4 +128,4 @@ function durable(fd: number): boolean {
   }
 }
 
-main(workerData as SyncWorkerData);
+new Syncer(workerData as SyncWorkerData).run();

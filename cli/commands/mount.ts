@@ -1,0 +1,112 @@
+import { mkdirSync } from 'node:fs';
+import { Args, Flags } from '@oclif/core';
+import { canonicalMountPoint, startDetachedMount } from '../../fs/detached.ts';
+import { createVolume, findVolume, volumeLogDir } from '../../fs/volumes.ts';
+import { getImage, SCRATCH } from '../../layers/images.ts';
+import { PgError } from '../../mdm/error.ts';
+import { resolveContainer } from '../../runtime/names.ts';
+import { logDirOf, readRecord } from '../../runtime/record.ts';
+import { openStore } from '../../store/store.ts';
+import type { Roots } from '../../store/paths.ts';
+import { PgCommand } from '../base.ts';
+
+/** What is to be mounted: an image's tree, and the log of the writable layer over it, if there is one. */
+interface Target {
+  treeRoot: Uint8Array | null;
+  logDir: string | null;
+  label: string;
+}
+
+export default class Mount extends PgCommand {
+  static override summary = 'Mount an image, a container or a named writable layer without running anything.';
+  static override description = `SOURCE is an image (mounted read-only), a container, a name that --name gave before, or the reserved
+empty image "${SCRATCH}". The mount has a server process of its own; pg umount ends it.`;
+  static override examples = [
+    { description: 'Look into an image', command: '<%= config.bin %> mount nginx:latest /mnt' },
+    {
+      description: 'A new, empty writable filesystem',
+      command: `<%= config.bin %> mount --rw --name vol1 ${SCRATCH} /mnt`,
+    },
+    { description: 'The same again, with what was written', command: '<%= config.bin %> mount --rw vol1 /mnt' },
+    { description: 'Change the files of a stopped container', command: '<%= config.bin %> mount --rw web /mnt' },
+  ];
+  static override flags = {
+    rw: Flags.boolean({
+      description: 'let it be written; what is written is kept in the log of the container or of --name',
+    }),
+    name: Flags.string({
+      description: 'make a writable layer of this name over the image (with --rw)',
+      helpValue: 'NAME',
+    }),
+  };
+  static override args = {
+    source: Args.string({ description: 'IMAGE, CONTAINER, NAME or scratch', required: true }),
+    dir: Args.string({ description: 'an existing, or new, directory', required: true }),
+  };
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(Mount);
+    this.needRoot('pg mount');
+    const roots = this.roots(flags);
+    if (flags.name !== undefined && !flags.rw) {
+      throw new PgError('BAD_USAGE', '--name makes a writable layer, which needs --rw', {
+        hint: `pg mount --rw --name ${flags.name} ${args.source} ${args.dir}`,
+      });
+    }
+    const target =
+      flags.name === undefined ? existing(roots, args.source, flags.rw) : named(roots, args.source, flags.name);
+    mkdirSync(args.dir, { recursive: true });
+    await startDetachedMount({ roots, mountPoint: canonicalMountPoint(args.dir), ...target, readOnly: !flags.rw });
+  }
+}
+
+/** `--name`: a new layer over the image; one of that name over the same image is taken up again. */
+function named(roots: Roots, image: string, name: string): Target {
+  const treeRoot = imageTree(roots, image);
+  const hex = treeRoot === null ? null : Buffer.from(treeRoot).toString('hex');
+  const volume = findVolume(roots, name) ?? createVolume(roots, name, image, treeRoot);
+  if (volume.treeRoot !== hex) {
+    throw new PgError('NAME_TAKEN', `"${name}" is a layer over ${volume.image}, not over ${image}`, {
+      hint: `take another name, or mount it as it is: pg mount --rw ${name} DIR`,
+    });
+  }
+  return { treeRoot, logDir: volumeLogDir(roots, name), label: name };
+}
+
+/** A layer made before, a container, or an image, in this order. */
+function existing(roots: Roots, source: string, writable: boolean): Target {
+  const volume = findVolume(roots, source);
+  if (volume !== undefined) {
+    return { treeRoot: fromHex(volume.treeRoot), logDir: volumeLogDir(roots, source), label: source };
+  }
+  const id = source === SCRATCH ? undefined : containerId(roots, source);
+  if (id !== undefined) {
+    const record = readRecord(roots, id);
+    return { treeRoot: fromHex(record.treeRoot), logDir: logDirOf(roots, id), label: record.name };
+  }
+  if (writable) {
+    throw new PgError('BAD_USAGE', `what is written over the image ${source} needs a name to be kept under`, {
+      hint: `pg mount --rw --name NAME ${source} DIR`,
+    });
+  }
+  return { treeRoot: imageTree(roots, source), logDir: null, label: source };
+}
+
+const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));
+
+function containerId(roots: Roots, reference: string): string | undefined {
+  try {
+    return resolveContainer(roots, reference);
+  } catch (error) {
+    if (error instanceof PgError && error.code === 'NO_SUCH_CONTAINER') return undefined;
+    throw error;
+  }
+}
+
+function imageTree(roots: Roots, name: string): Uint8Array | null {
+  if (name === SCRATCH) return null;
+  const store = openStore(roots);
+  const image = getImage(store, name);
+  void store.close();
+  return image.treeRoot;
+}

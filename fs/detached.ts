@@ -1,0 +1,146 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, openSync, closeSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { fromErrorData, PgError, type PgErrorData } from '../mdm/error.ts';
+import type { Roots } from '../store/paths.ts';
+import { siblingModule } from '../store/threads.ts';
+import { unmountPath } from './fuse/device.ts';
+import type { MountOptions } from './mount.ts';
+
+/** What the daemon of a detached mount is told: MountOptions as JSON can carry them. */
+export interface DaemonOptions {
+  roots: Roots;
+  /** Hex, or null. */
+  treeRoot: string | null;
+  logDir: string | null;
+  readOnly: boolean;
+  mountPoint: string;
+  label: string;
+}
+
+/** What the daemon answers once: it serves, or why not. */
+export type DaemonAnswer = { serving: true } | { serving: false; error: PgErrorData };
+
+/** `<run>/mounts/<id>.json`: there while a daemon serves; left behind with `error` when its end was a failure. */
+export interface MountRecord {
+  mountPoint: string;
+  label: string;
+  pid: number;
+  /** Start of the process in clock ticks after boot (proc(5), stat field 22): tells it from a later one of the same number. */
+  startTicks: string;
+  error?: PgErrorData;
+}
+
+const mountsRunDir = (roots: Roots): string => join(roots.run, 'mounts');
+
+/** File of the record of a mount, by its mount point. */
+export function mountRecordPath(roots: Roots, mountPoint: string): string {
+  const id = createHash('sha256').update(mountPoint).digest('hex').slice(0, 16);
+  return join(mountsRunDir(roots), `${id}.json`);
+}
+
+/** Start of a process, or undefined when there is none of this number. */
+export function startTicksOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch {
+    return undefined;
+  }
+}
+
+/** The path as the kernel names it, without looking at the directory itself: what is mounted there may be dead. */
+export function canonicalMountPoint(path: string): string {
+  return join(realpathSync(dirname(path)), basename(path));
+}
+
+/**
+ * Mounts, served by a process of its own that outlives this one. Resolves when the mount answers; PgError as `startMount` has them.
+ * What goes wrong later is written to `<run>/mounts/<id>.log`.
+ */
+export async function startDetachedMount(options: MountOptions): Promise<void> {
+  const { roots, mountPoint } = options;
+  mkdirSync(mountsRunDir(roots), { recursive: true });
+  const log = openSync(mountRecordPath(roots, mountPoint).replace(/json$/, 'log'), 'a', 0o600);
+  const daemon = fork(fileURLToPath(siblingModule(import.meta.url, './mount-daemon')), [options.label], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log, log, 'ipc'],
+  });
+  closeSync(log);
+  daemon.send({
+    roots,
+    treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot).toString('hex'),
+    logDir: options.logDir,
+    readOnly: options.readOnly === true,
+    mountPoint,
+    label: options.label,
+  } satisfies DaemonOptions);
+  const answer = await daemonAnswer(daemon);
+  if (!answer.serving) throw fromErrorData(answer.error);
+  daemon.disconnect();
+  daemon.unref();
+}
+
+function daemonAnswer(daemon: ChildProcess): Promise<DaemonAnswer> {
+  return new Promise((resolve, reject) => {
+    daemon.once('message', (answer) => resolve(answer as DaemonAnswer));
+    daemon.once('error', reject);
+    daemon.once('exit', (code, signal) => {
+      reject(
+        new PgError('MOUNT_FAILED', `the mount's server ended before it served (${signal ?? `exit code ${code}`})`),
+      );
+    });
+  });
+}
+
+/**
+ * Takes a detached mount away: returns when its log is committed and checkpointed and its server has ended.
+ * PgError('MOUNT_BUSY' | 'NOT_MOUNTED'), or what the server failed with at the end.
+ */
+export async function stopDetachedMount(roots: Roots, path: string): Promise<void> {
+  const mountPoint = canonicalMountPoint(path);
+  const record = readMountRecord(roots, mountPoint);
+  const alive = record !== undefined && startTicksOf(record.pid) === record.startTicks;
+  const error = await unmountPath(mountPoint, isDead(mountPoint));
+  if (error === 'EBUSY') {
+    throw new PgError('MOUNT_BUSY', `${mountPoint} is in use`, { hint: `see who uses it: fuser -vm ${mountPoint}` });
+  }
+  if (error !== undefined && !alive) {
+    throw new PgError('NOT_MOUNTED', `nothing is mounted on ${mountPoint}`, {
+      hint: 'see what is: grep fuse.pg /proc/mounts',
+    });
+  }
+  if (record === undefined) return;
+  while (startTicksOf(record.pid) === record.startTicks) await sleep(10);
+  const last = readMountRecord(roots, mountPoint);
+  rmSync(mountRecordPath(roots, mountPoint), { force: true });
+  if (last?.error !== undefined) throw fromErrorData(last.error);
+}
+
+/** Whether what is mounted there has lost its server. */
+function isDead(mountPoint: string): boolean {
+  try {
+    statSync(mountPoint);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOTCONN';
+  }
+}
+
+function readMountRecord(roots: Roots, mountPoint: string): MountRecord | undefined {
+  try {
+    return JSON.parse(readFileSync(mountRecordPath(roots, mountPoint), 'utf8')) as MountRecord;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The daemon's own: leaves word of itself. */
+export function writeMountRecord(roots: Roots, record: MountRecord): void {
+  mkdirSync(mountsRunDir(roots), { recursive: true });
+  writeFileSync(mountRecordPath(roots, record.mountPoint), `${JSON.stringify(record)}\n`);
+}

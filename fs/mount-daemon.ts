@@ -1,0 +1,44 @@
+import { rmSync } from 'node:fs';
+import { toErrorData } from '../mdm/error.ts';
+import {
+  type DaemonAnswer,
+  type DaemonOptions,
+  type MountRecord,
+  mountRecordPath,
+  startTicksOf,
+  writeMountRecord,
+} from './detached.ts';
+import { startMount } from './mount.ts';
+
+/**
+ * The process behind `pg mount`: serves one mount until it is unmounted, by `pg umount`, umount(8) or a signal (SIGTERM, SIGINT: also when busy).
+ */
+async function serve(options: DaemonOptions): Promise<void> {
+  const { roots, mountPoint, label } = options;
+  const record: MountRecord = { mountPoint, label, pid: process.pid, startTicks: startTicksOf(process.pid)! };
+  const answer = (message: DaemonAnswer): void => void process.send?.(message);
+  try {
+    const mount = await startMount({
+      roots,
+      treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot, 'hex'),
+      logDir: options.logDir,
+      readOnly: options.readOnly,
+      mountPoint,
+      label,
+    });
+    writeMountRecord(roots, record);
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void mount.unmount(true));
+    answer({ serving: true });
+    await mount.closed;
+    rmSync(mountRecordPath(roots, mountPoint), { force: true });
+  } catch (error) {
+    console.error(error);
+    writeMountRecord(roots, { ...record, error: toErrorData(error) });
+    if (process.connected) answer({ serving: false, error: toErrorData(error) });
+    process.exitCode = 1;
+  }
+  if (process.connected) process.disconnect();
+}
+
+process.title = `pg mount ${process.argv[2] ?? ''}`;
+process.once('message', (options) => void serve(options as DaemonOptions));
