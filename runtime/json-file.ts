@@ -1,0 +1,50 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { PgError } from '../mdm/error.ts';
+
+/** The object in a JSON file, or undefined when there is no such file. PgError('BAD_RECORD') when it cannot be read as JSON. */
+export function readJson<T>(path: string): T | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw new PgError('BAD_RECORD', `${path} is damaged: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/**
+ * Replaces a JSON file wholly or not at all: a reader sees the old or the new object, also after a power cut when `durable`.
+ * Any number of processes may write; the last one wins.
+ */
+export function writeJsonAtomic(path: string, value: unknown, durable = false): void {
+  const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
+  const fd = openSync(temporary, 'wx', 0o600);
+  try {
+    writeSync(fd, `${JSON.stringify(value, null, 1)}\n`);
+    if (durable) fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  try {
+    renameSync(temporary, path);
+  } catch (error) {
+    unlinkSync(temporary);
+    throw error;
+  }
+  if (durable) {
+    const dir = openSync(dirname(path), 'r');
+    try {
+      fsyncSync(dir);
+    } finally {
+      closeSync(dir);
+    }
+  }
+}

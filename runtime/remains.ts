@@ -1,0 +1,99 @@
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { containerDir, containerRunDir, containersDir, type Roots } from '../store/paths.ts';
+import { connectShim } from './control.ts';
+import { tryLock } from './lock.ts';
+import { releaseName } from './names.ts';
+import { detachMount } from './native.ts';
+import { disconnect, leftoverNetwork } from './network/bridge.ts';
+import {
+  bootId,
+  lockPath,
+  readRecord,
+  readState,
+  writeState,
+  type ContainerRecord,
+  type ContainerState,
+} from './record.ts';
+import { OciRuntime } from './shim/oci.ts';
+
+/** Where a container's root is mounted while it runs. */
+export const rootPathOf = (roots: Roots, id: string): string => join(containerRunDir(roots, id), 'root');
+
+/** The OCI runtime's own state (--root). */
+export const runtimeStateDir = (roots: Roots): string => join(roots.run, 'runtime');
+
+const REMOVING = 'removing-';
+
+/** Removes a container's files and its name. Its lock is held. A crash in between leaves a directory that `sweepRemoved` takes. */
+export async function removeContainerFiles(roots: Roots, record: ContainerRecord): Promise<void> {
+  const gone = join(containersDir(roots), `${REMOVING}${record.id}`);
+  renameSync(containerDir(roots, record.id), gone);
+  await releaseName(roots, record.name, record.id);
+  await rm(containerRunDir(roots, record.id), { recursive: true, force: true });
+  await rm(gone, { recursive: true, force: true });
+}
+
+/** Finishes removals that were interrupted. */
+export function sweepRemoved(roots: Roots): void {
+  if (!existsSync(containersDir(roots))) return;
+  for (const entry of readdirSync(containersDir(roots))) {
+    if (entry.startsWith(REMOVING)) rmSync(join(containersDir(roots), entry), { recursive: true, force: true });
+  }
+}
+
+/**
+ * Takes away what a dead shim left: the runtime's container and its processes, the mount, the network. The caller holds the
+ * container's lock. Nothing when the state says that the last shim ended in order.
+ */
+export async function cleanUpAfterShim(roots: Roots, id: string): Promise<ContainerState> {
+  const state = readState(roots, id);
+  if (state.shimPid === 0) return state;
+  const record = readRecord(roots, id);
+  const ran = state.status === 'running' || state.status === 'restarting';
+  if (state.bootId === bootId()) {
+    await new OciRuntime(record.config.runtime, runtimeStateDir(roots)).remove(id);
+    while (detachMount(rootPathOf(roots, id))) {
+      // Mounted over one another by starts that did not end: all go.
+    }
+    const network = state.network ?? (record.config.network === 'bridge' ? leftoverNetwork(roots, id) : null);
+    if (network !== null) await disconnect(roots, id, network);
+  }
+  rmSync(containerRunDir(roots, id), { recursive: true, force: true });
+  Object.assign(state, { shimPid: 0, initPid: 0, network: null, cgroups: {} });
+  if (ran) {
+    const lost = state.bootId === bootId() ? 'its shim was killed' : 'the machine was restarted';
+    Object.assign(state, { status: 'exited', exitCode: 137, finishedAt: new Date().toISOString(), error: lost });
+  }
+  writeState(roots, id, state);
+  return state;
+}
+
+/**
+ * The state of a container as it is now: when it claims to run but its shim is gone, what is left is cleaned up first, so that no
+ * command ever sees a container half dead. A container that another command is busy with is reported as it is.
+ */
+export async function currentState(roots: Roots, id: string): Promise<ContainerState> {
+  const state = readState(roots, id);
+  if (state.shimPid === 0) return state;
+  if (state.bootId === bootId()) {
+    const client = await connectShim(roots, id);
+    if (client !== undefined) {
+      client.close();
+      return state;
+    }
+  }
+  if (!existsSync(dirname(lockPath(roots, id)))) return state;
+  const lock = tryLock(lockPath(roots, id));
+  if (lock === undefined) return readState(roots, id);
+  try {
+    const cleaned = await cleanUpAfterShim(roots, id);
+    const record = readRecord(roots, id);
+    // --rm promises that nothing stays, also when its shim could not keep it.
+    if (record.config.autoRemove) await removeContainerFiles(roots, record);
+    return cleaned;
+  } finally {
+    lock.release();
+  }
+}

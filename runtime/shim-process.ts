@@ -1,0 +1,36 @@
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import type { Roots } from '../store/paths.ts';
+import { siblingModule } from '../store/threads.ts';
+import { ControlClient } from './control.ts';
+
+const MESSAGES_MAX_BYTES = 1 << 20;
+
+/** Small: an idle container's shim should take little memory, and collecting its few objects costs nothing. */
+const NODE_OPTIONS = ['--max-semi-space-size=1', '--max-old-space-size=256', '--no-warnings'];
+
+/**
+ * Starts a shim process, which waits for a `start` request and ends if the connection is closed without one. So it may be started
+ * before it is known what to run, and is ready when that is. It has its own session and outlives this process.
+ */
+export function spawnShim(roots: Roots): ControlClient {
+  mkdirSync(roots.run, { recursive: true, mode: 0o711 });
+  const messages = join(roots.run, 'shims.log');
+  if ((statSync(messages, { throwIfNoEntry: false })?.size ?? 0) > MESSAGES_MAX_BYTES) truncateSync(messages, 0);
+  const log = openSync(messages, 'a', 0o600);
+  try {
+    const child = spawn(process.execPath, [...NODE_OPTIONS, fileURLToPath(siblingModule(import.meta.url, './shim'))], {
+      stdio: ['ignore', log, log, 'pipe'],
+      detached: true,
+      cwd: '/',
+    });
+    child.unref();
+    const socket = child.stdio[3] as Socket;
+    return new ControlClient(socket);
+  } finally {
+    closeSync(log);
+  }
+}

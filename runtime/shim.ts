@@ -1,0 +1,189 @@
+import { mkdirSync } from 'node:fs';
+import { createServer, Socket } from 'node:net';
+import { PgError, toErrorData } from '../mdm/error.ts';
+import { containerRunDir } from '../store/paths.ts';
+import { type AttachOptions, ConnectionReader, connectShim, listenControl, type Request } from './control.ts';
+import { usage, cgroupPids } from './cgroup.ts';
+import { waitLock } from './lock.ts';
+import { becomeSubreaper } from './native.ts';
+import { requireOwner } from './migrate-state.ts';
+import { lockPath, readRecord } from './record.ts';
+import { cleanUpAfterShim, rootPathOf } from './remains.ts';
+import { RunningContainer } from './shim/container.ts';
+import { Reaper } from './shim/reaper.ts';
+import { Trace } from './trace.ts';
+
+/**
+ * The process that one container lives in: it serves the container's root, holds its streams, its network and its log, and outlives the
+ * command that started it. Started by shim-process.ts, which talks to it over descriptor 3 as every other command does over the
+ * container's socket (control.ts).
+ */
+const BOOTSTRAP_FD = 3;
+/** How long a start waits for the container's last shim to finish its end. */
+const LOCK_WAIT_MS = 15_000;
+
+const trace = new Trace();
+let container: RunningContainer | undefined;
+/** Settles when the start is over; requests of other commands wait for it. */
+let starting: Promise<unknown> | undefined;
+
+/** Answers requests on one connection, one after the other. */
+class Connection {
+  private readonly socket: Socket;
+  private readonly reader: ConnectionReader;
+  private busy: Promise<void> = Promise.resolve();
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('error', () => socket.destroy());
+    this.reader = new ConnectionReader(socket, (line) => {
+      this.busy = this.busy.then(() => this.answer(JSON.parse(line) as Request));
+    });
+  }
+
+  private async answer(request: Request): Promise<void> {
+    try {
+      const { result, after } = await this.perform(request);
+      this.socket.write(`${JSON.stringify({ ok: true, result: result ?? null })}\n`);
+      after?.();
+    } catch (error) {
+      if (process.env['PG_DEBUG']) process.stderr.write(`${request.op}: ${(error as Error).stack}\n`);
+      this.socket.write(`${JSON.stringify({ ok: false, error: toErrorData(error) })}\n`);
+    }
+  }
+
+  /** The result, and what is to be done once it has been sent. */
+  private async perform(request: Request): Promise<{ result?: unknown; after?: () => void }> {
+    if (request.op === 'start') {
+      const started = this.start(request);
+      starting = started.catch(() => {});
+      return { result: await started };
+    }
+    await starting;
+    const running = container;
+    if (running === undefined) throw new PgError('NOT_RUNNING', 'the container is not running');
+    switch (request.op) {
+      case 'attach':
+        this.stream((type, payload) => running.takeFrame(this.socket, type, payload));
+        return { after: () => running.attach(this.socket, request.attach) };
+      case 'exec':
+        return this.exec(running, request.exec, request.attach);
+      case 'state':
+        return { result: running.state };
+      case 'wait':
+        return { result: await running.exitCode() };
+      case 'kill':
+        running.killByUser(request.signal);
+        return {};
+      case 'stop':
+        await running.stop(request.signal, request.timeoutSec);
+        return {};
+      case 'stats':
+        return {
+          result: {
+            usage: await usage(running.state.cgroups, running.state.initPid),
+            filesystem: await running.root.stats(),
+          },
+        };
+      case 'pids':
+        return { result: await cgroupPids(running.state.cgroups) };
+      case 'commit':
+        return { result: await running.commit() };
+      case 'changes':
+        return { result: await running.root.changes() };
+      case 'checkpoint':
+        await running.root.checkpoint();
+        return {};
+      case 'root':
+        return { result: { shimPid: process.pid, path: rootPathOf(running.roots, running.record.id) } };
+      default:
+        throw unknownRequest(request);
+    }
+  }
+
+  private stream(onFrame: (type: number, payload: Buffer) => void): void {
+    this.reader.frames(onFrame);
+  }
+
+  private async start(request: Request & { op: 'start' }): Promise<unknown> {
+    if (starting !== undefined) throw new PgError('ALREADY_RUNNING', 'this shim has a container');
+    const { roots, id, attach } = request;
+    trace.mark('shim: request');
+    if (attach !== null) this.stream((type, payload) => container?.takeFrame(this.socket, type, payload));
+    mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
+    const { name } = readRecord(roots, id);
+    const lock = await waitLock(lockPath(roots, id), LOCK_WAIT_MS);
+    if (lock === undefined) {
+      const other = await connectShim(roots, id);
+      other?.close();
+      throw new PgError(
+        other === undefined ? 'BUSY' : 'ALREADY_RUNNING',
+        `container ${id} is in use by another command`,
+      );
+    }
+    requireOwner(roots, id, name);
+    await cleanUpAfterShim(roots, id);
+    // The directory may have gone with what was cleaned up.
+    mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
+    const running = new RunningContainer(roots, id, lock, reaper, trace);
+    void running.ended.then(exitWhenSent);
+    await listenControl(roots, id, server);
+    await running.start(attach === null ? null : { client: this.socket, options: attach });
+    container = running;
+    return { trace: trace.phases };
+  }
+
+  private async exec(
+    running: RunningContainer,
+    exec: Parameters<RunningContainer['exec']>[0],
+    attach: AttachOptions | null,
+  ): Promise<{ result: unknown; after: () => void }> {
+    let take: (type: number, payload: Buffer) => void = () => {};
+    if (attach !== null) this.stream((type, payload) => take(type, payload));
+    const started = await running.exec(exec, attach, this.socket);
+    take = (type, payload) => started.streams.take(this.socket, type, payload);
+    return { result: { pid: started.pid }, after: started.begin };
+  }
+}
+
+function unknownRequest(request: never): PgError {
+  return new PgError('UNKNOWN_REQUEST', `unknown request: ${JSON.stringify(request)}`);
+}
+
+/** Everything is over: the process ends when the last answers have left. */
+function exitWhenSent(): void {
+  server.close();
+  const deadline = Date.now() + 2000;
+  const look = (): void => {
+    if (connections.size === 0 || Date.now() > deadline) process.exit(0);
+    setTimeout(look, 2);
+  };
+  // Answers that are ready now are written before the sockets are ended.
+  setImmediate(() => {
+    for (const socket of connections) socket.end();
+    look();
+  });
+}
+
+const connections = new Set<Socket>();
+function accept(socket: Socket): void {
+  connections.add(socket);
+  socket.on('close', () => connections.delete(socket));
+  void new Connection(socket);
+}
+
+becomeSubreaper();
+// It lives on when the terminal it was started from is closed, or Ctrl-C is pressed there.
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGPIPE'] as const) process.on(signal, () => {});
+process.on('uncaughtException', (error) => process.stderr.write(`pg shim ${process.pid}: ${error.stack}\n`));
+// The machine is going down, or an administrator asks: the container is stopped in order.
+process.on('SIGTERM', () => void (container === undefined ? process.exit(0) : container.stop(null, null)));
+const reaper = new Reaper();
+const server = createServer(accept);
+const bootstrap = new Socket({ fd: BOOTSTRAP_FD, readable: true, writable: true });
+bootstrap.on('close', () => {
+  // The command ended without asking for anything.
+  if (trace.phases.length === 1) process.exit(0);
+});
+trace.mark('shim: ready');
+accept(bootstrap);

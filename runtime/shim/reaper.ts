@@ -1,0 +1,30 @@
+import { type Exit, reap } from '../native.ts';
+
+/**
+ * Waits for processes that became our children by adoption (native.ts, becomeSubreaper). Node waits only for those it spawned itself.
+ */
+export class Reaper {
+  private readonly watched = new Map<number, (exit: Exit) => void>();
+  private readonly onChild = (): void => this.look();
+
+  constructor() {
+    process.on('SIGCHLD', this.onChild);
+  }
+
+  /** How the process ended, once it has. A process that is no child of ours counts as ended by SIGKILL: its end was not seen. */
+  exitOf(pid: number): Promise<Exit> {
+    return new Promise((resolve) => {
+      this.watched.set(pid, resolve);
+      this.look();
+    });
+  }
+
+  private look(): void {
+    for (const [pid, resolve] of this.watched) {
+      const exit = reap(pid);
+      if (exit === undefined) continue;
+      this.watched.delete(pid);
+      resolve(exit ?? { code: 137, signal: 9 });
+    }
+  }
+}
