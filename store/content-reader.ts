@@ -2,12 +2,16 @@ import assert from 'node:assert/strict';
 import { type ContentRef, type Extent, isZeroSector } from './content.ts';
 import { SectorFile } from './sector.ts';
 
+/** Sectors of a large content that are read ahead of a reader who has gone from one to the next: the kernel itself stops at the end of a file. */
+const AHEAD = 4;
 /** Sector files kept open by one thread: each costs a descriptor and 12 KiB. */
 const OPEN_SECTORS = 256;
 
 /** Sector files open for reading, the least recently used closed first. One for each store of a thread. */
 export class SectorCache {
   private readonly files = new Map<string, SectorFile>();
+  private latest = '';
+  private latestFile: SectorFile | undefined;
   private readonly pathOf: (root: Uint8Array) => string;
 
   constructor(pathOf: (root: Uint8Array) => string) {
@@ -16,6 +20,7 @@ export class SectorCache {
 
   /** The file of the sector `root`, whose bytes as latin1 are `key`. Good until the next call. MISSING_SECTOR, CORRUPT_SECTOR. */
   get(key: string, root: Uint8Array): SectorFile {
+    if (key === this.latest && this.latestFile) return this.latestFile;
     let file = this.files.get(key);
     if (file) {
       this.files.delete(key);
@@ -28,17 +33,13 @@ export class SectorCache {
       }
     }
     this.files.set(key, file);
+    this.latest = key;
+    this.latestFile = file;
     return file;
   }
 
-  /** Closes the file of one sector, so that the next read opens it anew. */
-  drop(root: Uint8Array): void {
-    const key = sectorKey(root);
-    this.files.get(key)?.close();
-    this.files.delete(key);
-  }
-
   close(): void {
+    this.latestFile = undefined;
     for (const file of this.files.values()) file.close();
     this.files.clear();
   }
@@ -64,6 +65,8 @@ export class OpenContent {
   readonly size: number;
   private readonly pieces: readonly Piece[];
   private readonly cache: SectorCache;
+  private lastPiece = 0;
+  private readAheadTo = 0;
 
   constructor(ref: ContentRef, extents: readonly Extent[], cache: SectorCache) {
     this.ref = ref;
@@ -90,12 +93,30 @@ export class OpenContent {
     for (let i = this.pieceAt(offset); offset < end; i++) {
       const piece = this.pieces[i]!;
       const length = Math.min(piece.end, end) - offset;
+      if (i !== this.lastPiece) this.readAhead(i);
       if (piece.key === '') into.fill(0, at, at + length);
       else this.cache.get(piece.key, piece.sector).read(into, at, piece.offset + (offset - piece.start), length);
       at += length;
       offset += length;
     }
     return at;
+  }
+
+  /** The reader comes to piece `i`. */
+  private readAhead(i: number): void {
+    if (i === this.lastPiece + 1) {
+      const to = Math.min(i + AHEAD, this.pieces.length - 1);
+      for (let next = Math.max(i, this.readAheadTo) + 1; next <= to; next++) {
+        const { key, sector } = this.pieces[next]!;
+        try {
+          if (key !== '') this.cache.get(key, sector).readAhead();
+        } catch {
+          break; // a sector that is missing is the business of the read that needs it
+        }
+      }
+      this.readAheadTo = to;
+    }
+    this.lastPiece = i;
   }
 
   /** Whether all of [offset, offset + length) is hole: bytes that are zero without being stored. */

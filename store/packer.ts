@@ -2,10 +2,23 @@ import assert from 'node:assert/strict';
 import type { Extent } from './content.ts';
 import { BLOCK_BYTES, LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
 
-/** 4 MiB of shared memory in which a sector is put together. */
+const ZEROS = Buffer.alloc(SECTOR_BYTES);
+
+/** 4 MiB of shared memory in which a sector is put together. `Buffer.copy` is used because it copies to shared memory at twice the speed of `set` and `fill`. */
 export class Slot {
   readonly buffer = new SharedArrayBuffer(SECTOR_BYTES);
-  readonly bytes = new Uint8Array(this.buffer);
+  readonly bytes = Buffer.from(this.buffer);
+
+  /** Copies `chunk`, from its byte `from` on, `length` bytes, to `at`. */
+  put(chunk: Uint8Array, from: number, length: number, at: number): void {
+    const source = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    source.copy(this.bytes, at, from, from + length);
+  }
+
+  /** Makes `length` bytes from `at` on zero. */
+  clear(at: number, length: number): void {
+    ZEROS.copy(this.bytes, at, 0, length);
+  }
 }
 
 /** A content, or the piece of a large one, that lies in a pack. */

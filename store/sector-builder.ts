@@ -200,7 +200,7 @@ export class SectorBuilder {
 
   /** The slot, of which `used` bytes were written, may be filled again. */
   private release(slot: Slot, used: number): void {
-    slot.bytes.fill(0, 0, used);
+    slot.clear(0, used);
     this.free.push(slot);
     this.busy--;
     this.waiting.shift()?.();
@@ -249,7 +249,7 @@ export class SectorBuilder {
       const kept = new Set(keep);
       pack.items.forEach((item, i) => {
         const at = pack.offsets[i]!;
-        if (!kept.has(item)) pack.slot.bytes.fill(0, at, at + item.size);
+        if (!kept.has(item)) pack.slot.clear(at, item.size);
       });
       root = (await this.hash(pack, [])).root;
     }
@@ -262,7 +262,7 @@ export class SectorBuilder {
     const at = item.offset;
     const to = this.openPacks.find((pack) => pack.place(item));
     if (!to) return false;
-    to.slot.bytes.set(from.slot.bytes.subarray(at, at + item.size), item.offset);
+    to.slot.put(from.slot.bytes, at, item.size, item.offset);
     return true;
   }
 
@@ -312,7 +312,7 @@ export class SectorBuilder {
       this.check();
       slot = this.takeSlot();
     }
-    slot.bytes.set(data);
+    slot.put(data, 0, data.length, 0);
     void this.processSector(slot, root, data.length);
   }
 

@@ -93,10 +93,7 @@ export class ContentSink implements ItemOwner {
       }
       const { item, pack } = this.current;
       const length = Math.min(chunk.length - at, item.size - item.filled);
-      pack.slot.bytes.set(
-        at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length),
-        item.offset + item.filled,
-      );
+      pack.slot.put(chunk, at, length, item.offset + item.filled);
       item.filled += length;
       this.written += length;
       at += length;
