@@ -1,0 +1,278 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { openLog } from '../fs/log/log.ts';
+import { openReplica, type Replica } from '../fs/log/replica.ts';
+import { syncDirectory } from '../fs/log/disk.ts';
+import type { Answer, Message, Service, Services } from '../grid/connection.ts';
+import { ContentsTaker } from '../grid/contents-take.ts';
+import { badMessage, bytesOf, flagOf, textOf, uintOf, type Body } from '../grid/envelope.ts';
+import { loadIdentity } from '../grid/identity.ts';
+import { imageServices } from '../grid/image-take.ts';
+import type { Peer } from '../grid/peers.ts';
+import { isPgError, PgError, toErrorData } from '../mdm/error.ts';
+import { readNode } from '../layers/tree.ts';
+import { containerDir, type Roots } from '../store/paths.ts';
+import type { Store } from '../store/store.ts';
+import { tryLock, type Lock } from './lock.ts';
+import { checkArrival, nameTaken } from './migrate-check.ts';
+import { openRelease } from './migrate-release.ts';
+import { readOwnership, writeOwnership, type SignedRelease } from './migrate-state.ts';
+import { checkName, claimName, releaseName, shortId } from './names.ts';
+import { lockPath, logDirOf, readRecord, recordPath, writeRecord, type ContainerRecord } from './record.ts';
+
+/** What the receiving side needs of the daemon. */
+export interface Landing {
+  roots: Roots;
+  store: Store;
+  log(line: string): void;
+  /** Starts a container that is owned here; resolves when it runs. Concurrent calls for one container are one start. */
+  start(id: string): Promise<void>;
+  isRunning(id: string): boolean;
+}
+
+/** A container on its way in over one connection: from `prepare` to `hand-over`, or to the end of the connection. */
+interface Arriving {
+  record: ContainerRecord;
+  lock: Lock;
+  replica: Replica;
+  /** Offset that the next bytes of the log belong at. */
+  next: number;
+}
+
+/** The receiving side of moves over one connection (docs/protocols/migrate.md): one container at a time. */
+export class MigrateIn {
+  readonly services: Services;
+  readonly #landing: Landing;
+  readonly #peer: Peer;
+  readonly #taker: ContentsTaker;
+  #arriving: Arriving | undefined;
+  /** The start that a hand-over on this connection set off. */
+  #starting: { id: string; answer: Promise<Answer> } | undefined;
+
+  constructor(landing: Landing, peer: Peer) {
+    this.#landing = landing;
+    this.#peer = peer;
+    this.#taker = new ContentsTaker(landing.store, `move from ${peer.name}`);
+    const migrate: Record<string, Service> = {
+      prepare: (message) => this.#prepare(message),
+      log: async (message) => this.#takeLog(message),
+      sync: async () => ({ body: { size: this.#current().replica.sync().size } }),
+      seal: async ({ body }) => this.#seal(body),
+      'hand-over': ({ body }) => this.#handOver(body),
+      start: ({ body }) => this.#start(textOf(body, 'container')),
+      status: async ({ body }) => this.#status(textOf(body, 'container')),
+    };
+    this.services = { contents: { ...this.#taker.services, ...imageServices(landing.store, this.#taker) }, migrate };
+  }
+
+  /** The connection has ended. What has come so far stays, as a copy from which the next try goes on. */
+  async close(): Promise<void> {
+    this.#leave();
+    await this.#taker.close();
+  }
+
+  #leave(): void {
+    this.#arriving?.replica.close();
+    this.#arriving?.lock.release();
+    this.#arriving = undefined;
+  }
+
+  #current(): Arriving {
+    if (this.#arriving === undefined) throw badMessage('no move has been prepared on this connection');
+    return this.#arriving;
+  }
+
+  /** Can it come here? With `dry`, that is all; otherwise there is a place for it from now on. */
+  async #prepare({ body }: Message): Promise<Answer> {
+    const { roots } = this.#landing;
+    const record = recordOf(textOf(body, 'record'));
+    const epoch = uintOf(body, 'epoch');
+    const arrival = {
+      record,
+      epoch,
+      running: flagOf(body, 'running'),
+      platform: textOf(body, 'platform'),
+      bytes: uintOf(body, 'bytes'),
+    };
+    mkdirSync(roots.data, { recursive: true, mode: 0o711 });
+    await checkArrival(roots, arrival);
+    this.#leave();
+    if (flagOf(body, 'dry')) return { body: replicaSize(roots, record.id) };
+    const dir = containerDir(roots, record.id);
+    if (mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dirname(dir));
+    const lock = tryLock(lockPath(roots, record.id));
+    if (lock === undefined) {
+      throw new PgError(
+        'CONTAINER_BUSY',
+        `the copy of container ${record.name} on the target node is in use by another command`,
+      );
+    }
+    try {
+      // Ownership comes first: at no instant does the record stand there as if the container were this node's.
+      writeOwnership(roots, record.id, {
+        epoch,
+        role: 'replica',
+        peer: { id: this.#peer.id, name: this.#peer.name },
+        release: null,
+        settled: false,
+      });
+      if (!(await claimName(roots, record.name, record.id))) throw nameTaken(record.name);
+      const before = existsSync(recordPath(roots, record.id)) ? readRecord(roots, record.id).name : record.name;
+      writeRecord(roots, record);
+      if (before !== record.name) await releaseName(roots, before, record.id);
+      const replica = openReplica(logDirOf(roots, record.id), { create: true, epoch });
+      this.#arriving = { record, lock, replica, next: replica.size };
+      this.#landing.log(`container ${record.name} is on its way from ${this.#peer.name} (epoch ${epoch})`);
+      return { body: { size: replica.size, lastCommit: replica.lastCommit() } };
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+  }
+
+  #takeLog({ body, bulk }: Message): Answer {
+    const arriving = this.#current();
+    const offset = uintOf(body, 'offset');
+    if (offset === 0 && arriving.next > 0) {
+      // The owner's log is not a continuation of the copy here: the copy is of another history, and worth nothing.
+      arriving.replica.reset();
+      arriving.next = 0;
+    }
+    if (offset !== arriving.next) throw badMessage(`log bytes at ${offset}, wanted at ${arriving.next}`);
+    arriving.replica.append(bulk);
+    arriving.next += bulk.length;
+    return {};
+  }
+
+  /** The log has come whole: durable, replayed, and its root compared. ROOTS_DIFFER otherwise. */
+  #seal(body: Body): Answer {
+    const { record, replica } = this.#current();
+    const { size, root } = replica.sync();
+    const wanted = { size: uintOf(body, 'size'), root: bytesOf(body, 'root', 32) };
+    if (size !== wanted.size || Buffer.compare(root, wanted.root) !== 0) {
+      throw new PgError(
+        'ROOTS_DIFFER',
+        `the log of container ${record.name} came out as ${describePosition({ size, root })}, not ${describePosition(wanted)}`,
+      );
+    }
+    const treeRoot = record.treeRoot === null ? undefined : Buffer.from(record.treeRoot, 'hex');
+    if (treeRoot !== undefined) readNode(this.#landing.store, treeRoot);
+    if (size > 0)
+      openLog(logDirOf(this.#landing.roots, record.id), {
+        readOnly: true,
+        ...(treeRoot && { base: treeRoot }),
+      }).close();
+    return { body: { epoch: uintOf(body, 'epoch'), size, root } };
+  }
+
+  /** From here on the container is this node's: durable before the answer goes out. Asking again changes nothing. */
+  async #handOver(body: Body): Promise<Answer> {
+    const { roots, log } = this.#landing;
+    const signed: SignedRelease = { envelope: textOf(body, 'envelope'), signature: textOf(body, 'signature') };
+    const release = openRelease(signed);
+    if (release.from !== this.#peer.id || release.to !== loadIdentity(roots).id) {
+      throw new PgError('BAD_RELEASE', 'a release that is not from this peer to this node');
+    }
+    const known = readOwnership(roots, release.container);
+    if (known.epoch >= release.epoch) {
+      if (known.release?.envelope === signed.envelope) return {};
+      throw new PgError('EPOCH_OLD', `the release is of epoch ${release.epoch}, but epoch ${known.epoch} has begun`);
+    }
+    const { record, replica, lock } = this.#current();
+    const { size, root } = replica.sync();
+    if (record.id !== release.container || size !== release.size || Buffer.compare(root, release.root) !== 0) {
+      throw new PgError('ROOTS_DIFFER', `the release is not of the copy that is here`);
+    }
+    replica.setEpoch(release.epoch);
+    writeOwnership(roots, record.id, {
+      epoch: release.epoch,
+      role: 'owner',
+      peer: { id: this.#peer.id, name: this.#peer.name },
+      release: signed,
+      settled: true,
+      moving: null,
+      startDue: flagOf(body, 'start'),
+    });
+    replica.close();
+    lock.release();
+    this.#arriving = undefined;
+    log(`container ${record.name} is this node's from epoch ${release.epoch}`);
+    // It starts whether the giver hears of it or not.
+    if (flagOf(body, 'start')) this.#starting = { id: record.id, answer: this.#startNow(record.id) };
+    return {};
+  }
+
+  /** Whether it runs, after starting it if that is due. */
+  async #start(id: string): Promise<Answer> {
+    if (this.#starting?.id === id) return this.#starting.answer;
+    const { role, startDue } = readOwnership(this.#landing.roots, id);
+    if (role !== 'owner') throw new PgError('NOT_OWNER', `container ${shortId(id)} does not belong to the target node`);
+    return startDue ? this.#startNow(id) : { body: { running: this.#landing.isRunning(id) } };
+  }
+
+  /** What goes wrong with the start is an answer and not an error: the move itself has succeeded. */
+  async #startNow(id: string): Promise<Answer> {
+    try {
+      await this.#landing.start(id);
+      return { body: { running: true } };
+    } catch (error) {
+      const data = toErrorData(error);
+      this.#landing.log(`container ${shortId(id)} came here, but does not start: ${data.message}`);
+      return { body: { running: false, error: { ...data } } };
+    }
+  }
+
+  #status(id: string): Answer {
+    if (!isId(id)) throw badMessage('a container without an id');
+    const { roots } = this.#landing;
+    const { role, epoch } = readOwnership(roots, id);
+    const here = existsSync(recordPath(roots, id));
+    return { body: here ? { here, role, epoch } : { here } };
+  }
+}
+
+const describePosition = ({ size, root }: { size: number; root: Uint8Array }): string =>
+  `${Buffer.from(root).toString('hex')} at ${size}`;
+
+const isId = (text: string): boolean => /^[0-9a-f]{64}$/.test(text);
+
+function recordOf(text: string): ContainerRecord {
+  let record: ContainerRecord;
+  try {
+    record = JSON.parse(text) as ContainerRecord;
+  } catch (cause) {
+    throw badMessage('a container record that is not JSON', cause);
+  }
+  if (record.formatVersion !== 1) {
+    throw new PgError('BAD_RECORD', 'the container was made by a newer pg than the target node runs', {
+      hint: 'update pg there',
+    });
+  }
+  const isShaped =
+    typeof record.id === 'string' &&
+    isId(record.id) &&
+    typeof record.name === 'string' &&
+    (record.treeRoot === null || isId(record.treeRoot)) &&
+    typeof record.config === 'object' &&
+    Array.isArray(record.config.ports);
+  if (!isShaped) throw badMessage('a container record of another shape');
+  checkName(record.name);
+  return record;
+}
+
+/** How much of the container's log is here already. */
+function replicaSize(roots: Roots, id: string): Body {
+  const dir = logDirOf(roots, id);
+  if (!existsSync(join(dir, 'log'))) return { size: 0, lastCommit: new Uint8Array(0) };
+  try {
+    const replica = openReplica(dir, { epoch: Number.MAX_SAFE_INTEGER });
+    try {
+      return { size: replica.size, lastCommit: replica.lastCommit() };
+    } finally {
+      replica.close();
+    }
+  } catch (error) {
+    if (isPgError(error, 'LOG_BUSY')) return { size: 0, lastCommit: new Uint8Array(0) };
+    throw error;
+  }
+}
