@@ -1,0 +1,75 @@
+import { isPgError } from '../../mdm/error.ts';
+import { Entry } from '../log/entry.ts';
+import type { Log } from '../log/log.ts';
+import { apply } from './apply.ts';
+import { Clock } from './clock.ts';
+import { FieldReader, FieldWriter } from './entries.ts';
+import { FsError } from './error.ts';
+import type { State } from './state.ts';
+
+/** How the view changes anything: `begin`, write the fields, then `append`, which puts the entry into the log and applies it. */
+export class Journal {
+  readonly fields = new FieldWriter();
+  readonly log: Log | null;
+  /** The entry in the making; its time is the operation's. */
+  readonly entry = new Entry();
+  readonly #state: State;
+  readonly #reader = new FieldReader();
+  readonly #clock = new Clock();
+
+  constructor(state: State, log: Log | null) {
+    this.#state = state;
+    this.log = log;
+  }
+
+  /** FsError EROFS unless changes are possible. */
+  writable(): Log {
+    if (this.log === null || this.log.readOnly) throw new FsError('EROFS');
+    return this.log;
+  }
+
+  /** Starts an entry: type, flags, the time. FsError EROFS. */
+  begin(type: number, flags = 0): FieldWriter {
+    this.writable();
+    this.entry.type = type;
+    this.entry.flags = flags;
+    this.tick();
+    this.fields.at = 0;
+    return this.fields;
+  }
+
+  /** Sets the entry's time to now. */
+  tick(): void {
+    this.#clock.tick();
+    this.entry.sec = this.#clock.sec;
+    this.entry.nsec = this.#clock.nsec;
+  }
+
+  /** Appends and applies. `freeing` entries may use the last reserve of space. FsError ENOSPC, EIO: then nothing has changed. */
+  append(payload?: Uint8Array, freeing = false): void {
+    const { entry, fields } = this;
+    entry.bytes = fields.bytes;
+    entry.view = fields.view;
+    entry.fieldsStart = 0;
+    entry.fieldsEnd = fields.at;
+    try {
+      this.writable().append(entry, payload, freeing);
+    } catch (error) {
+      throw logError(error);
+    }
+    apply(this.#state, entry, this.#reader);
+  }
+
+  /** Applies every entry behind the log's checkpoint. */
+  replay(): void {
+    this.log?.replay((entry) => apply(this.#state, entry, this.#reader));
+  }
+}
+
+/** What a failed operation of the log or the store means to a program; anything unknown stays what it is: a bug. */
+export function logError(error: unknown): unknown {
+  if (isPgError(error, 'LOG_FULL')) return new FsError('ENOSPC', error.message, error);
+  if (isPgError(error)) return new FsError('EIO', error.message, error);
+  if (error instanceof Error && 'syscall' in error) return new FsError('EIO', error.message, error);
+  return error;
+}
