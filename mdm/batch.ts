@@ -1,0 +1,298 @@
+import { addCost, type Cost, INIT_COST, withinBudget } from './cost.ts';
+import { isPgError, PgError } from './error.ts';
+import type { CommittedFile } from './file.ts';
+import { type Instruction, machineError, type State } from './instruction.ts';
+import { NO_BYTES, type Operation } from './instructions/operation.ts';
+import { decodeInstruction } from './instructions/table.ts';
+import { buildProof } from './opening.ts';
+import { StagedFile } from './staged-file.ts';
+
+/**
+ * A batch: instructions that take a file from one state to the next wholly or not at all. Instructions come first and payloads after, so that a batch
+ * is planned, priced and refused before any payload is there.
+ */
+export interface Batch {
+  /** The state it starts from; it is refused when the file's is another. */
+  initial: State;
+  instructions: readonly Instruction[];
+}
+
+export interface BatchOptions {
+  /** A batch that would cost more in any of the four resources is refused before it runs. */
+  budget?: Cost;
+  /** Interrupts the batch when aborted, at any time before it is committed. */
+  signal?: AbortSignal;
+}
+
+/** What one instruction did, as if it were the only one. */
+export interface Step {
+  /** Root and size after it. */
+  state: State;
+  /** Empty when the instruction has none. */
+  output: Uint8Array;
+  /** Undefined when none was asked for. */
+  proof: Uint8Array | undefined;
+}
+
+/** How a batch ended. Only a committed one has changed the file; `cost` is what it is charged in every case. */
+export type BatchResult =
+  | { outcome: 'committed'; final: State; cost: Cost; steps: Step[] }
+  /** Not begun: wrong initial state, over budget, or a mistake that inputs, sizes and payload lengths show. */
+  | { outcome: 'refused'; final: State; cost: Cost; error: PgError }
+  /** Begun, and reverted for an error. */
+  | { outcome: 'failed'; final: State; cost: Cost; error: PgError }
+  /** Begun, and reverted by an interrupt. */
+  | { outcome: 'interrupted'; final: State; cost: Cost };
+
+/** The cost of a batch on a file of `size` bytes, and the file's size after it, from its instructions alone; throws what makes it refused. */
+export function costOf(instructions: readonly Instruction[], size: number): { cost: Cost; size: number } {
+  const operations = decodeAll(instructions, size);
+  const cost = operations.reduce((sum, operation) => addCost(sum, operation.cost), INIT_COST);
+  return { cost, size: operations.at(-1)?.sizeAfter ?? size };
+}
+
+function decodeAll(instructions: readonly Instruction[], initialSize: number): Operation[] {
+  let size = initialSize;
+  return instructions.map((instruction) => {
+    const operation = decodeInstruction(instruction, size);
+    size = operation.sizeAfter;
+    return operation;
+  });
+}
+
+/** Executes a batch on `file`, to the end and without giving way; `signal` is looked at between slices of about a millisecond. */
+export function executeBatch(
+  file: CommittedFile,
+  batch: Batch,
+  payloads: readonly (Uint8Array | undefined)[],
+  options: BatchOptions = {},
+): BatchResult {
+  const run = new BatchRun(file, batch, options);
+  run.checkPayloads(payloads);
+  for (let i = 0; run.next !== undefined; i++) for (const _ of run.step(payloads[i])) run.look();
+  return run.finish();
+}
+
+/** Executes a batch while its payloads arrive, giving way to the event loop between slices, so that a signal can come in from outside. */
+export async function executeBatchArriving(
+  file: CommittedFile,
+  batch: Batch,
+  payloads: AsyncIterable<Uint8Array | undefined> | Iterable<Uint8Array | undefined>,
+  options: BatchOptions = {},
+): Promise<BatchResult> {
+  const run = new BatchRun(file, batch, options);
+  if (run.next === undefined) return run.finish();
+  for await (const payload of payloads) {
+    for (const _ of run.step(payload)) await new Promise((resume) => setImmediate(resume));
+    if (run.next === undefined) break;
+  }
+  return run.finish();
+}
+
+type Phase = 'running' | 'committed' | 'aborted';
+
+/** A batch being executed: one `step` per instruction, then `finish`. */
+export class BatchRun {
+  readonly #file: CommittedFile;
+  readonly #batch: Batch;
+  readonly #operations: Operation[] = [];
+  readonly #staged: StagedFile;
+  readonly #steps: Step[] = [];
+  readonly #signal: AbortSignal | undefined;
+  #cost = INIT_COST;
+  #phase: Phase = 'running';
+  #error: PgError | undefined;
+  #refused = false;
+
+  constructor(file: CommittedFile, batch: Batch, options: BatchOptions = {}) {
+    this.#file = file;
+    this.#batch = batch;
+    this.#signal = options.signal;
+    try {
+      this.#checkInitial();
+      this.#operations = decodeAll(batch.instructions, batch.initial.size);
+      const cost = this.#operations.reduce((sum, operation) => addCost(sum, operation.cost), INIT_COST);
+      if (options.budget !== undefined && !withinBudget(cost, options.budget)) {
+        throw machineError(
+          'MDM_OVER_BUDGET',
+          `the batch would cost ${words(cost)}; the budget is ${words(options.budget)}`,
+        );
+      }
+      this.#cost = cost;
+    } catch (error) {
+      this.#refuse(error);
+    }
+    this.#staged = new StagedFile(
+      file,
+      this.#operations.flatMap(({ readsSector }) => readsSector ?? []),
+    );
+    this.look();
+    this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  readonly #onAbort = (): void => void this.interrupt();
+
+  /** What the batch is charged, whatever becomes of it from here on. */
+  get cost(): Cost {
+    return this.#cost;
+  }
+
+  /** The instruction whose turn it is, and how much payload it needs; undefined when none is left or the batch has ended. */
+  get next(): { instruction: Instruction; payloadLength: number } | undefined {
+    const index = this.#steps.length;
+    const operation = this.#operations[index];
+    if (this.#phase !== 'running' || operation === undefined) return undefined;
+    return { instruction: this.#batch.instructions[index]!, payloadLength: operation.payloadLength };
+  }
+
+  /**
+   * Asks for the batch to be reverted. Accepted while it runs, rejected once it is committed; asked again, it answers the same. Neither is an error.
+   */
+  interrupt(): 'accepted' | 'rejected' {
+    if (this.#phase === 'running') this.#phase = 'aborted';
+    return this.#phase === 'aborted' ? 'accepted' : 'rejected';
+  }
+
+  /** Notices an interrupt that came by the signal. */
+  look(): void {
+    if (this.#signal?.aborted === true) this.interrupt();
+  }
+
+  /** Refuses the batch unless there is one payload for each instruction, of the length its inputs say (undefined is none). */
+  checkPayloads(payloads: readonly (Uint8Array | undefined)[]): void {
+    if (this.#phase !== 'running') return;
+    try {
+      if (payloads.length !== this.#operations.length) {
+        throw machineError(
+          'MDM_PAYLOAD_LENGTH',
+          `${payloads.length} payloads for ${this.#operations.length} instructions`,
+        );
+      }
+      for (const [i, operation] of this.#operations.entries()) checkPayload(operation, payloads[i]);
+    } catch (error) {
+      this.#refuse(error);
+      this.#cost = INIT_COST; // what was planned does not count
+    }
+  }
+
+  /** Executes the next instruction slice by slice; stops where it is when the batch is interrupted. */
+  *step(payload: Uint8Array | undefined): Generator<void, void> {
+    const index = this.#steps.length;
+    const operation = this.#operations[index];
+    if (this.#phase !== 'running' || operation === undefined) return;
+    try {
+      checkPayload(operation, payload);
+      const { proofRequired } = this.#batch.instructions[index]!;
+      const { action } = operation;
+      let output: Uint8Array = NO_BYTES;
+      let proof: Uint8Array | undefined = proofRequired ? NO_BYTES : undefined;
+      if (action !== undefined) {
+        const tree = action.open(this.#staged);
+        if (proofRequired) proof = buildProof(action.plan(), tree);
+        for (const part of [action.execute(this.#staged, tree, payload ?? NO_BYTES), this.#staged.rehash()]) {
+          const done = yield* this.#whileRunning(part);
+          if (done === undefined && this.#interrupted()) return;
+          output = done ?? output;
+        }
+      }
+      this.#steps.push({ state: this.#staged.final, output, proof });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  *#whileRunning(part: Generator<void, Uint8Array | void>): Generator<void, Uint8Array | undefined> {
+    for (;;) {
+      const { done, value } = part.next();
+      if (done === true) return value ?? undefined;
+      yield;
+      this.look();
+      if (this.#interrupted()) return undefined;
+    }
+  }
+
+  #interrupted(): boolean {
+    return this.#phase === 'aborted';
+  }
+
+  /** Commits, if every instruction was executed and nothing went wrong, and says how the batch ended. */
+  finish(): BatchResult {
+    this.look();
+    if (this.#phase === 'running') {
+      if (this.#steps.length < this.#operations.length) {
+        this.#fail(
+          machineError(
+            'MDM_PAYLOAD_LENGTH',
+            `${this.#steps.length} payloads for ${this.#operations.length} instructions`,
+          ),
+        );
+      } else this.#commit();
+    }
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    const cost = this.#cost;
+    const final = this.#file.state;
+    if (this.#error !== undefined) {
+      return { outcome: this.#refused ? 'refused' : 'failed', final, cost, error: this.#error };
+    }
+    if (this.#phase === 'aborted') return { outcome: 'interrupted', final, cost };
+    return { outcome: 'committed', final: this.#staged.final, cost, steps: this.#steps };
+  }
+
+  /** From here on interrupts are rejected, though the host may still fail and leave the file as it was. */
+  #commit(): void {
+    this.#phase = 'committed';
+    try {
+      if (!sameState(this.#staged.final, this.#batch.initial)) this.#file.commit(this.#staged);
+    } catch (error) {
+      this.#error = asPgError(error);
+    }
+  }
+
+  #checkInitial(): void {
+    const { initial } = this.#batch;
+    const { state } = this.#file;
+    if (!sameState(initial, state)) {
+      throw machineError('MDM_WRONG_STATE', `the file is ${describe(state)}, not ${describe(initial)}`);
+    }
+  }
+
+  #refuse(error: unknown): void {
+    this.#refused = true;
+    this.#fail(error);
+  }
+
+  #fail(error: unknown): void {
+    const known = asPgError(error);
+    // An interrupt that was accepted has reverted the batch already, whatever went wrong after it.
+    if (this.#phase === 'running') this.#error = known;
+    this.#phase = 'aborted';
+  }
+}
+
+function sameState(a: State, b: State): boolean {
+  return a.size === b.size && Buffer.compare(a.root, b.root) === 0;
+}
+
+function checkPayload({ payloadLength }: Operation, payload: Uint8Array | undefined): void {
+  const given = payload?.length ?? 0;
+  if (given !== payloadLength) {
+    throw machineError('MDM_PAYLOAD_LENGTH', `the payload has ${given} bytes; the inputs say ${payloadLength}`);
+  }
+}
+
+/** The world's errors as they are; our own bugs go on up, except that memory for an output may not be there. */
+function asPgError(error: unknown): PgError {
+  if (isPgError(error)) return error;
+  if (error instanceof RangeError && /allocation/i.test(error.message)) {
+    return new PgError('MDM_OUT_OF_MEMORY', 'there is no memory for what the instruction reads', { cause: error });
+  }
+  throw error;
+}
+
+function describe({ root, size }: State): string {
+  return `${Buffer.from(root).toString('hex').slice(0, 12)} of ${size} bytes`;
+}
+
+function words(cost: Cost): string {
+  return `${cost.accesses} accesses, ${cost.read} B read, ${cost.written} B written, ${cost.compute} compute`;
+}
