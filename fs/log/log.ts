@@ -55,10 +55,9 @@ export interface OpenLogOptions {
   readOnly?: boolean;
   /** Root of the image tree below (32 bytes; absent = 'scratch'): recorded at creation, and compared at open when given. */
   base?: Uint8Array;
-  /** Format of the checkpoints that the caller understands: another one's is as good as none. */
-  checkpointMagic?: string;
 }
 
+const CHECKPOINT_MAGIC = 'pgckpt';
 /** The append buffer: entries are in memory only until the next flush, or until this is full. */
 const BUFFER_BYTES = 4 << 20;
 /** A WRITE still in memory may grow by what follows it, up to this payload. */
@@ -156,7 +155,7 @@ export class Log {
     this.#path = join(dir, 'log');
     this.#epoch = readEpoch(dir);
     this.hasher = new Hasher(dir, fd, salt);
-    this.checkpoint = this.#trustedCheckpoint(options.checkpointMagic);
+    this.checkpoint = this.#trustedCheckpoint();
     this.#checkpointSize = this.checkpoint?.size ?? 0;
     const fileBytes = fstatSync(fd).size;
     const from = this.#scanStart();
@@ -351,10 +350,10 @@ export class Log {
   }
 
   /** Makes everything durable, then writes the caller's state as the checkpoint that replay starts from. */
-  writeCheckpoint(magic: string, pieces: readonly Uint8Array[]): void {
+  writeCheckpoint(pieces: readonly Uint8Array[]): void {
     const size = this.sync();
     const sequence = this.lastSequence;
-    writeMark(join(this.dir, 'checkpoint'), magic, makeMark(this.fd, this.#salt, size, sequence), pieces);
+    writeMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, makeMark(this.fd, this.#salt, size, sequence), pieces);
     this.#checkpointSize = size;
     this.hasher.save(size, sequence);
   }
@@ -377,9 +376,8 @@ export class Log {
     }
   }
 
-  #trustedCheckpoint(magic: string | undefined): Mark | undefined {
-    if (magic === undefined) return undefined;
-    const mark = readMark(join(this.dir, 'checkpoint'), magic, this.#salt);
+  #trustedCheckpoint(): Mark | undefined {
+    const mark = readMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, this.#salt);
     return mark !== undefined && isMarkOf(this.fd, mark) ? mark : undefined;
   }
 

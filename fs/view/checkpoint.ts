@@ -5,8 +5,6 @@ import { Node } from './node.ts';
 import type { State } from './state.ts';
 
 /** The state as the payload of the log's checkpoint file: docs/formats/checkpoint.md. */
-export const CHECKPOINT_MAGIC = 'pgckpt';
-
 const PIECE_BYTES = 1 << 20;
 const HAS_DIR = 1;
 const HAS_EXTENTS = 2;

@@ -4,23 +4,12 @@ import type { Store } from '../../store/store.ts';
 import type { Log, Position } from '../log/log.ts';
 import { getxattr, listxattr, readlink, removexattr, setattr, setxattr, touchAtime } from './attributes.ts';
 import { changesOf } from './changes.ts';
-import { CHECKPOINT_MAGIC, restoreState, serializeState } from './checkpoint.ts';
+import { restoreState, serializeState } from './checkpoint.ts';
 import { FsError, isFsError } from './error.ts';
 import { Files } from './files.ts';
 import { Journal, logError } from './journal.ts';
 import { create, link, list, rename, resolve, unlink } from './namespace.ts';
-import {
-  attrOfLower,
-  attrOfNode,
-  isDirectory,
-  isRegular,
-  Node,
-  PERMISSIONS,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-} from './node.ts';
+import { attrOfLower, attrOfNode, isRegular, Node, PERMISSIONS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './node.ts';
 import { State } from './state.ts';
 import type { Attr, Caller, Change, SetAttr, StatFs, View, ViewStats } from './view.ts';
 
@@ -29,7 +18,7 @@ export const CHECKPOINT_BYTES = 64 << 20;
 
 /**
  * The files of a container: `tree` (its image) under `log`, or read-only without one. Restores the log's checkpoint and replays what follows it; unlinked
- * inodes are gone afterwards. Open the log with `checkpointMagic: CHECKPOINT_MAGIC`. PgError LOG_CORRUPT.
+ * inodes are gone afterwards. PgError LOG_CORRUPT.
  */
 export function openView(tree: Tree, store: Store, log: Log | null): View {
   const state = new State(tree);
@@ -219,7 +208,7 @@ class LogView implements View {
     this.#withLog((log) => {
       if (log.readOnly) return;
       log.flush();
-      log.writeCheckpoint(CHECKPOINT_MAGIC, serializeState(this.#state));
+      log.writeCheckpoint(serializeState(this.#state));
     }, undefined);
   }
 
