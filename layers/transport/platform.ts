@@ -7,7 +7,8 @@ export interface Platform {
   variant?: string;
 }
 
-const COMPONENT = /^[A-Za-z0-9_.-]+$/;
+const COMPONENT = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
+const SYSTEMS = ['linux', 'windows', 'darwin', 'macos', 'freebsd'];
 
 /** Names people use, and what Go calls them (containerd platforms/database.go normalises the same ones). */
 const ARCHITECTURES: Readonly<Record<string, readonly [architecture: string, variant?: string]>> = {
@@ -27,7 +28,7 @@ export function hostPlatform(): Platform {
 }
 
 /**
- * `os/arch[/variant]` as `--platform` takes it; a lone word is an architecture of linux.
+ * `os/arch[/variant]` as `--platform` takes it; a lone word is a system (with this machine's architecture) or an architecture of linux.
  * Throws PLATFORM_INVALID.
  */
 export function parsePlatform(text: string): Platform {
@@ -38,6 +39,7 @@ export function parsePlatform(text: string): Platform {
     });
   }
   const [first = '', second, variant] = parts;
+  if (second === undefined && SYSTEMS.includes(first)) return { ...hostPlatform(), os: normalise(first, '', undefined).os };
   return second === undefined ? normalise('linux', first, undefined) : normalise(first, second, variant);
 }
 
