@@ -9,7 +9,8 @@ import { type Log, openLog } from './log/log.ts';
 import type { FsStats } from './mount.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 import { FsError } from './view/error.ts';
-import { openView, type View } from './view/view.ts';
+import { openView } from './view/open-view.ts';
+import type { View } from './view/view.ts';
 
 /** The thread that serves one mount: the view over the image's tree and the log, behind the FUSE loop. It blocks in the device; kicks wake it. */
 class MountWorker {
