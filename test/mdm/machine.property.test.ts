@@ -124,10 +124,18 @@ describe('the machine, on random programs', function () {
   this.timeout(CASES > 0 ? 0 : 60_000);
 
   it('small files: state, bytes, outputs, cost and proofs are those of the plain model and the slow twin', () => {
+    const did = new Map<string, number>();
     fc.assert(
-      fc.property(smallPrograms, (program) => void runAndCheck(program, program.size < 1000 ? twinRoot : bufferRoot)),
+      fc.property(smallPrograms, (program) => {
+        runAndCheck(program, program.size < 1000 ? twinRoot : bufferRoot);
+        for (const { instruction, changes } of build(program).steps) {
+          if (changes) did.set(instruction.name, (did.get(instruction.name) ?? 0) + 1);
+        }
+      }),
       runs(400, 1),
     );
+    const names = ['Read', 'Write', 'WriteRoot', 'Copy', 'Swap', 'Truncate'];
+    for (const name of names) assert.ok((did.get(name) ?? 0) >= 40, `the programs hardly try ${name}`);
   });
 
   it('files of several sectors', () => {

@@ -27,12 +27,15 @@ export interface Draft {
   length: number;
   /** Offsets and lengths are rounded to multiples of this. */
   unit: number;
+  /** Both offsets lie this much behind a multiple of `unit`: congruent, but not on a leaf. */
+  skew: number;
   /** How long, at most, in bytes. */
   most: number;
   seed: number;
 }
 
-const part = fc.double({ min: 0, max: 1, noNaN: true });
+// Not fc.double: nearly all of its numbers are next to 0.
+const part = fc.nat({ max: 999_983 }).map((n) => n / 999_983);
 const drafts = (units: number[], mosts: number[]): fc.Arbitrary<Draft> =>
   fc.record({
     name: fc.constantFrom('Read', 'ReadRoot', 'Write', 'WriteRoot', 'Copy', 'Swap', 'Truncate'),
@@ -40,6 +43,7 @@ const drafts = (units: number[], mosts: number[]): fc.Arbitrary<Draft> =>
     other: part,
     length: part,
     unit: fc.constantFrom(...units),
+    skew: fc.oneof(fc.constant(0), fc.nat({ max: 63 })),
     most: fc.constantFrom(...mosts),
     seed: fc.nat(),
   });
@@ -75,9 +79,13 @@ export interface Placed {
 export function place(draft: Draft, file: Uint8Array): Placed {
   const size = file.length;
   const round = (x: number, most: number): number => Math.min(most, Math.floor((x * most) / draft.unit) * draft.unit);
-  const length = round(draft.length, Math.min(size, draft.most));
-  const at = round(draft.at, size - length);
-  const other = round(draft.other, size - length);
+  const skew = Math.min(draft.skew, size);
+  const length = Math.min(
+    size - skew,
+    round(draft.length, Math.min(size, draft.most)) + (draft.seed % 3 === 0 ? 0 : 17),
+  );
+  const at = skew + round(draft.at, size - length - skew);
+  const other = skew + round(draft.other, size - length - skew);
   const placed = (fields: (number | Uint8Array)[], rest: Partial<Placed> = {}): Placed => ({
     instruction: makeInstruction(draft.name, fields, true),
     payload: undefined,
