@@ -78,7 +78,6 @@ export async function shipLacking(
     }
   };
   await Promise.all(Array.from({ length: SECTORS_IN_FLIGHT }, lane));
-  if (sectors.length > 0) await connection.request('contents', 'settle');
   progress.done(task, sectors.length === 0 ? 'already there' : undefined);
   const send =
     (name: string) =>
@@ -87,6 +86,7 @@ export async function shipLacking(
       await connection.request('contents', name, {}, bulk);
     };
   await inBatches(contentRecords(store, contents), send('contents'));
+  await connection.request('contents', 'settle');
   await inPieces(nodeRecords(store, nodes), send('nodes'));
 }
 

@@ -26,7 +26,7 @@ export class ContentsTaker {
   #lease: Lease | undefined;
   #writer: ContentWriter | undefined;
   #unsealed = 0;
-  /** Puts into the writer that have not ended; sealing waits for them. */
+  /** What the writer has not taken yet; sealing waits for it. */
   #puts = new Set<Promise<void>>();
   #sealing: Promise<void> = Promise.resolve();
   /** Bytes of a node that has not arrived whole. */
@@ -84,11 +84,12 @@ export class ContentsTaker {
     return { bulk: bitmap };
   }
 
+  /** Taken when the pool has room for it; a wrong root comes to light when it is sealed. */
   async #sector(body: Body, bulk: Buffer): Promise<Answer> {
     const root = bytesOf(body, 'root', 32);
     this.hold();
     await this.#sealing;
-    const put = (this.#writer ??= this.#store.writer()).putSector(root, bulk);
+    const put = this.#openWriter().putSector(root, bulk);
     this.#puts.add(put);
     try {
       await put;
@@ -99,17 +100,22 @@ export class ContentsTaker {
     return {};
   }
 
-  /** Makes the sectors so far durable and visible. */
+  /** Makes the sectors and contents so far durable and visible; throws what was wrong with any of them. */
   #seal(): Promise<void> {
     const writer = this.#writer;
     this.#writer = undefined;
     this.#unsealed = 0;
     const puts = [...this.#puts];
-    this.#sealing = this.#sealing.then(async () => {
+    const sealing = this.#sealing.then(async () => {
       await Promise.allSettled(puts);
       await writer?.finish();
     });
-    return this.#sealing;
+    this.#sealing = sealing.catch(() => undefined);
+    return sealing;
+  }
+
+  #openWriter(): ContentWriter {
+    return (this.#writer ??= this.#store.writer());
   }
 
   #contents(bulk: Buffer): Answer {
@@ -119,7 +125,7 @@ export class ContentsTaker {
       const ref = contentOfKey(bulk.subarray(at, at + 40));
       const end = at + 44 + bulk.readUInt32LE(at + 40) * EXTENT_BYTES;
       if (end > bulk.length) throw badMessage('a cut list of contents');
-      this.#store.putContentExtents(ref, decodeExtents(bulk.subarray(at + 44, end)));
+      this.#openWriter().putExtents(ref, decodeExtents(bulk.subarray(at + 44, end)));
       at = end;
     }
     return {};

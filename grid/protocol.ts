@@ -8,7 +8,7 @@ export const PROTOCOLS = {
   /** docs/protocols/node.md: frames, envelopes, hello, errors. */
   node: 'bafk2bzacedugbgyfshgadxivliq2t6wbfncgfofzdsf5etdz4tovxgs7rogzc',
   /** docs/protocols/contents.md: which trie nodes, contents and sectors the other lacks, and shipping them. */
-  contents: 'bafk2bzacedalo32lu6bho23idozfdf5v7qvp2ixs4vlbecflsxqvjr4a3rt34',
+  contents: 'bafk2bzaceb2zz43fawtg7edyzflzml4xwmf6j43fkbdiy4b5b2ouroyzfwobi',
   /** docs/protocols/migrate.md: the move of a container. */
   migrate: 'bafk2bzaceayqlyulos5yuzpmjvtr7vgblwrx4gymuc4jqjvz4xan6zjorph4e',
 } as const;
