@@ -10,6 +10,7 @@ import { exportImage } from '../../layers/export.ts';
 import { findImage, listImages, tagImage, type ImageRecord } from '../../layers/images.ts';
 import { importImage } from '../../layers/import.ts';
 import { openTree } from '../../layers/tree.ts';
+import { contentKey, encodeExtents } from '../../store/content.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import { startPair, writeArchive, type Layer, type Pair } from './pair.ts';
 
@@ -143,19 +144,12 @@ describe('an image on its way to another node', () => {
       await pair.connection.request('contents', 'sector', { root }, store.readSector(root));
     await pair.connection.request('contents', 'settle');
     const [one, two] = lacking.contents.filter(({ size }) => size > 4096 && size < 60_000);
-    const lie = Buffer.concat([
-      one!.root,
-      Buffer.from([0, 0, 0, 0]),
-      (() => {
-        const size = Buffer.alloc(4);
-        size.writeUInt32BE(two!.size);
-        return size;
-      })(),
-      store.table('contents').get(Buffer.concat([two!.root, Buffer.alloc(4), u32(two!.size)]))!,
-    ]);
+    // The root of one, with the size and the extents of another.
+    const lie = contentKey({ root: one!.root, size: two!.size });
+    const extents = encodeExtents(store.contentExtents(two!)!);
     const count = Buffer.alloc(4);
-    count.writeUInt32LE((lie.length - 40) / 44);
-    const bulk = Buffer.concat([lie.subarray(0, 40), count, lie.subarray(40)]);
+    count.writeUInt32LE(extents.length / 44);
+    const bulk = Buffer.concat([lie, count, extents]);
     await pair.connection.request('contents', 'contents', {}, bulk);
     await assert.rejects(pair.connection.request('contents', 'settle'), { code: 'BAD_CONTENT' });
   });
@@ -168,24 +162,21 @@ describe('an image on its way to another node', () => {
   });
 
   it('with nonsense for names is refused', async () => {
-    const ask = (kind: string, bulk: Buffer) => pair.connection.request('contents', 'lacking', { kind }, bulk);
     for (const [kind, bytes] of [
       ['nodes', 31],
       ['contents', 39],
       ['toString', 32],
       ['', 0],
     ] as const) {
-      await assert.rejects(ask(kind, Buffer.alloc(bytes)), (e) => isPgError(e, 'BAD_MESSAGE'), kind);
+      await assert.rejects(
+        pair.connection.request('contents', 'lacking', { kind }, Buffer.alloc(bytes)),
+        (e) => isPgError(e, 'BAD_MESSAGE'),
+        kind,
+      );
     }
-    assert.equal((await ask('nodes', Buffer.alloc(0))).bulk.length, 0);
+    assert.equal((await pair.connection.request('contents', 'lacking', { kind: 'nodes' })).bulk.length, 0);
   });
 });
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
 
 /** Every inode of the tree is the same, and every byte of every file, read from either store. */
 function sameTree(one: Store, two: Store, root: Uint8Array): void {

@@ -60,7 +60,6 @@ export type Layer = Record<string, Buffer | string | null>;
 /** Writes a docker-archive of these layers, lowest first. */
 export async function writeArchive(path: string, name: string, layers: Layer[]): Promise<void> {
   const tars = await Promise.all(layers.map(tarOf));
-  const sha = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');
   const config = JSON.stringify({
     architecture: process.arch === 'x64' ? 'amd64' : process.arch,
     os: 'linux',
@@ -74,6 +73,8 @@ export async function writeArchive(path: string, name: string, layers: Layer[]):
   for (const [i, tar] of tars.entries()) all[`layer${i}.tar`] = tar;
   writeFileSync(path, await tarOf(all));
 }
+
+const sha = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');
 
 function tarOf(files: Layer): Promise<Buffer> {
   const tar = pack();
