@@ -8,13 +8,12 @@ import { findLacking, shipLacking } from '../grid/contents-offer.ts';
 import { getPeer, type Peer } from '../grid/peers.ts';
 import { isPgError, PgError, toErrorData } from '../mdm/error.ts';
 import { loadImage, type ImageRecord } from '../layers/images.ts';
-import type { ProgressSink } from '../layers/progress.ts';
-import type { Roots } from '../store/paths.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { startContainer } from './containers.ts';
 import { connectShim } from './control.ts';
 import { tryLock, waitLock, type Lock } from './lock.ts';
 import { closedLogEnd, LogShipper, type LogEnd } from './migrate-log.ts';
+import type { MoveOptions, MovePlan, MoveReport } from './migrate-report.ts';
 import { openRelease, signRelease } from './migrate-release.ts';
 import {
   movingTo,
@@ -28,55 +27,6 @@ import {
 import { resolveContainer } from './names.ts';
 import { lockPath, readRecord, type ContainerRecord, type ContainerState } from './record.ts';
 import { currentState } from './remains.ts';
-
-export interface MoveOptions {
-  roots: Roots;
-  /** Name or id of the container. */
-  container: string;
-  /** Name of the peer. */
-  peer: string;
-  /** Seconds that its process has to end before it is killed; null is what the container was created with. */
-  stopTimeoutSec: number | null;
-  progress: ProgressSink;
-  /** Aborting before the hand-over undoes the move. */
-  signal: AbortSignal;
-  /** A line about what is going on. */
-  say(line: string): void;
-}
-
-/** What a move would ship (`planMove`). */
-export interface MovePlan {
-  container: string;
-  peer: string;
-  running: boolean;
-  sectors: number;
-  contents: number;
-  nodes: number;
-  imageBytes: number;
-  /** Bytes of the log that the peer lacks, and of the log. */
-  logBytes: number;
-  logSize: number;
-  notes: string[];
-}
-
-/** What a move did. */
-export interface MoveReport {
-  container: string;
-  peer: string;
-  epoch: number;
-  position: LogEnd;
-  /** Everything sent, and received, by this side. */
-  wireBytes: number;
-  logBytes: number;
-  sectors: number;
-  rounds: number;
-  /** From stopping it here to its running there; null when it did not run. */
-  downtimeMs: number | null;
-  /** It runs there; or why not. */
-  running: boolean;
-  startError: PgError | null;
-  notes: string[];
-}
 
 /** The most a settled hand-over is waited for when the connection breaks at the wrong moment: attempts, and the pause between. */
 const SETTLE_ATTEMPTS = 5;
@@ -207,7 +157,7 @@ class Move {
       throw error;
     }
     this.#logBytes += shipper.sentBytes;
-    return this.#settle(release, end, running);
+    return this.#settle(release, end, running, true);
   }
 
   /** Everything that can be done while the container runs. */
@@ -334,15 +284,19 @@ class Move {
     }
   }
 
-  /** The container is released: sees to it that the peer knows, and takes over. Asking again is safe, so a broken connection is made anew. */
-  async #settle(release: SignedRelease, end: LogEnd, start: boolean): Promise<MoveReport> {
+  /**
+   * The container is released: sees to it that the peer knows, and takes over. Asking again is safe, so a broken connection is made anew.
+   * `sealed`: this connection has just sealed the copy that the release is of.
+   */
+  async #settle(release: SignedRelease, end: LogEnd, start: boolean, sealed: boolean): Promise<MoveReport> {
     const { roots } = this.#options;
     for (let attempt = 1; ; attempt++) {
       try {
         if (attempt > 1) await this.#redial();
-        if (attempt === 1 || !(await this.#hasTakenOver(release))) {
-          await this.#connection.request('migrate', 'hand-over', { ...release, start });
-        }
+        const isSealed = attempt === 1 && sealed;
+        if (!isSealed && (await this.#hasTakenOver(release))) break;
+        if (!isSealed) await this.#deliver(release, end, start);
+        await this.#connection.request('migrate', 'hand-over', { ...release, start });
         break;
       } catch (error) {
         if (!isPgError(error, 'PEER_GONE') && !isPgError(error, 'PEER_UNREACHABLE')) throw this.#unsettled(error);
@@ -352,6 +306,19 @@ class Move {
     }
     writeOwnership(roots, this.#record.id, { settled: true, moving: null, startDue: false });
     return this.#report(openRelease(release).epoch, end, start);
+  }
+
+  /** Everything up to the seal, for a container that is released already. */
+  async #deliver(release: SignedRelease, end: LogEnd, start: boolean): Promise<void> {
+    const { roots, progress, signal } = this.#options;
+    const epoch = openRelease(release).epoch - 1;
+    const image = await this.#planImage();
+    const replica = await this.#prepare(epoch, start, image.lacking.bytes + end.size, false);
+    await this.#shipImage(image);
+    const shipper = new LogShipper(this.#connection, roots, this.#record.id, replica);
+    await shipper.shipTo(end.size, progress, 'log', signal);
+    this.#logBytes += shipper.sentBytes;
+    await this.#seal(end, epoch);
   }
 
   async #redial(): Promise<void> {
@@ -368,9 +335,9 @@ class Move {
 
   /** `pg migrate` again after a hand-over whose answer was lost: whatever of it has not been done is done now. */
   async #resume(ownership: Ownership): Promise<MoveReport> {
-    const { roots, progress, signal, say } = this.#options;
+    const { say } = this.#options;
     const release = ownership.release!;
-    const { size, root, epoch, to } = openRelease(release);
+    const { size, root, to } = openRelease(release);
     if (to !== this.#peer.id) {
       throw new PgError(
         'MOVE_UNSETTLED',
@@ -381,18 +348,7 @@ class Move {
       );
     }
     say(`${this.#record.name} was released to ${this.#peer.name} before: settling that`);
-    const end = { size, root };
-    if (!(await this.#hasTakenOver(release))) {
-      const replica = await this.#prepare(epoch - 1, ownership.startDue, size, false);
-      await this.#shipImage(await this.#planImage());
-      const shipper = new LogShipper(this.#connection, roots, this.#record.id, replica);
-      await shipper.shipTo(size, progress, 'log', signal);
-      await this.#seal(end, epoch - 1);
-      this.#logBytes += shipper.sentBytes;
-      return this.#settle(release, end, ownership.startDue);
-    }
-    writeOwnership(roots, this.#record.id, { settled: true, moving: null, startDue: false });
-    return this.#report(epoch, end, ownership.startDue);
+    return this.#settle(release, { size, root }, ownership.startDue, false);
   }
 
   /** Waits until it runs there, and puts the report together. */

@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core';
 import { PgError } from '../../mdm/error.ts';
-import { moveOut, planMove, type MovePlan, type MoveReport } from '../../runtime/migrate-out.ts';
+import { moveOut, planMove } from '../../runtime/migrate-out.ts';
+import type { MovePlan, MoveReport } from '../../runtime/migrate-report.ts';
 import { PgCommand } from '../base.ts';
 import { humanSize } from '../output.ts';
 import { terminalProgress } from '../progress.ts';
