@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb';
 import { PgError } from '../mdm/error.ts';
 import { indexDir, type Roots } from './paths.ts';
-import { diskError } from './sector.ts';
-import { Table } from './table.ts';
+import { diskError, isDiskFull } from './sector.ts';
+import { Snapshots } from './snapshots.ts';
+import { Table, type TableHost } from './table.ts';
 
 /** Version of everything below `roots.data`; a store of a newer one is refused. */
 export const STORE_VERSION = 1;
@@ -47,11 +48,14 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     maxDbs: 64,
     maxReaders: 1024,
   } as RootDatabaseOptionsWithPath);
+  const snapshots = new Snapshots(env);
   const tables = new Map<string, Table>();
   let depth = 0;
+  let openedNow: Table[] = [];
   const run = <T>(action: () => T, flags: number): T => {
     if (depth > 0) return action();
     assert.ok(!readOnly, 'the store was opened to be read only');
+    openedNow = [];
     let outcome: { value: T } | { thrown: unknown } | undefined;
     try {
       env.transactionSync(() => {
@@ -66,25 +70,28 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
         }
       }, flags);
     } catch (error) {
-      // What `action` threw is its own; the rest is what the disk said to the commit.
-      if (outcome && 'thrown' in outcome) throw outcome.thrown;
+      for (const table of openedNow) table.forget();
+      // What `action` threw is its own; the rest, and a full disk, is what LMDB had to say.
+      if (outcome && 'thrown' in outcome && !isDiskFull(outcome.thrown)) throw outcome.thrown;
       throw diskError(error, `cannot write the index ${path}`);
     }
     assert.ok(outcome && 'value' in outcome);
     return outcome.value;
   };
+  const host: TableHost = {
+    env,
+    readOnly,
+    snapshots,
+    run: (action) => run(action, DURABLE),
+    inTransaction: () => depth > 0,
+    opened: (table) => {
+      if (depth > 0) openedNow.push(table);
+    },
+  };
   const table = (name: string): Table => {
     let made = tables.get(name);
     if (!made) {
-      const condemned = name === 'nodes' ? table('condemned') : undefined;
-      made = new Table(
-        env,
-        name,
-        readOnly,
-        (action) => run(action, DURABLE),
-        () => depth > 0,
-        condemned,
-      );
+      made = new Table(host, name, name === 'nodes' ? table('condemned') : undefined);
       tables.set(name, made);
     }
     return made;
@@ -96,6 +103,7 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     value.writeUInt32LE(STORE_VERSION);
     meta.put('version', value);
   } else if (version !== undefined && version > STORE_VERSION) {
+    void env.close();
     throw new PgError(
       'NEWER_STORE',
       `the store at ${roots.data} has format ${version}, this pg knows ${STORE_VERSION}`,
@@ -120,6 +128,9 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     get fileBytes() {
       return statSync(join(path, 'data.mdb')).size;
     },
-    close: () => env.close(),
+    async close() {
+      snapshots.close();
+      await env.close();
+    },
   };
 }

@@ -255,7 +255,7 @@ export class SectorBuilder {
     }
     if (keep.length === 0) return;
     for (const item of keep) item.extents = [{ sector: root, offset: item.offset, length: item.size }];
-    await this.storeSector(pack.slot, root, pack.used);
+    await this.storeSector(pack.slot, root, Math.max(...keep.map(({ offset, size }) => offset + size)));
   }
 
   private move(item: Item, from: Pack): boolean {
@@ -367,15 +367,17 @@ export class SectorBuilder {
     try {
       for (const dir of this.shards) await syncDir(dir);
       if (this.shards.size > 0) await syncDir(dirname(this.places.temporaryDir));
-      this.index.transaction(() => {
-        for (const { root, used } of this.sectors.values()) this.catalog.putSector(root, used);
-        for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
-        for (const { ref, extents } of this.foreign) this.catalog.putContent(contentKey(ref), mergeHoles(extents));
-        also?.();
-      });
     } catch (error) {
-      throw diskError(error, 'cannot record an import');
+      throw diskError(error, 'cannot sync the sectors of an import');
     }
+    this.index.transaction(() => {
+      for (const { root, used } of this.sectors.values()) this.catalog.putSector(root, used);
+      for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
+      for (const { ref, extents } of this.foreign) {
+        if (ref.size > 0) this.catalog.putContent(contentKey(ref), mergeHoles(extents));
+      }
+      also?.();
+    });
   }
 
   /** Ends the threads, removes temporary files, gives up the lease. Never throws; a second call does nothing. */

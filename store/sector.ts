@@ -146,6 +146,15 @@ export class SectorFile {
    * bytes after them may be overwritten by the rest of the last block. Throws CORRUPT_SECTOR.
    */
   read(into: Uint8Array, at: number, offset: number, length: number): void {
+    try {
+      this.readBlocks(into, at, offset, length);
+    } catch (error) {
+      into.fill(0, at, at + length); // what did not pass its check does not stay in the caller's buffer
+      throw error;
+    }
+  }
+
+  private readBlocks(into: Uint8Array, at: number, offset: number, length: number): void {
     const first = Math.floor(offset / BLOCK_BYTES);
     const blocks = Math.ceil((offset + length) / BLOCK_BYTES) - first;
     const whole = blocks * BLOCK_BYTES;
@@ -210,8 +219,6 @@ export class SectorFile {
       if (crc32(all.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)) !== table[first + block]) break;
       block++;
     }
-    // What did not pass the check does not stay in the caller's buffer.
-    bytes.fill(0);
     throw this.corrupt(first + block, 'does not have its checksum');
   }
 
@@ -257,16 +264,18 @@ function combinedCrc(table: Uint32Array, first: number, blocks: number): number 
 
 const hex = (root: Uint8Array): string => Buffer.from(root).toString('hex');
 
+/** Whether a system call, or LMDB (which reports the text of strerror(3)), failed for want of space. */
+export function isDiskFull(error: unknown): boolean {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT' || /No space left|quota exceeded/i.test(message);
+}
+
 /** The PgError for what a write, sync or rename of the store threw: DISK_FULL or DISK_ERROR; a PgError stays itself. */
 export function diskError(cause: unknown, doing: string): PgError {
   if (cause instanceof PgError) return cause;
-  const { code, message } = cause as NodeJS.ErrnoException;
-  // lmdb reports the error number's text: strerror(3).
-  const full = code === 'ENOSPC' || code === 'EDQUOT' || /No space left|quota exceeded/i.test(message);
-  if (full)
-    return new PgError('DISK_FULL', `${doing}: no space left on the disk`, {
-      cause,
-      hint: "free some space ('pg gc'), then try again",
-    });
-  return new PgError('DISK_ERROR', `${doing}: ${message}`, { cause });
+  if (!isDiskFull(cause)) return new PgError('DISK_ERROR', `${doing}: ${(cause as Error).message}`, { cause });
+  return new PgError('DISK_FULL', `${doing}: no space left on the disk`, {
+    cause,
+    hint: "free some space ('pg gc'), then try again",
+  });
 }

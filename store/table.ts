@@ -1,4 +1,5 @@
-import { type Database, type RootDatabase } from 'lmdb';
+import type { Database, RootDatabase, Transaction } from 'lmdb';
+import type { Snapshots } from './snapshots.ts';
 
 /** A key of a table: bytes, or a string that stands for its UTF-8 bytes. 1 to 1,978 bytes. Order is byte order. */
 export type Key = Uint8Array | string;
@@ -52,52 +53,73 @@ function endOfPrefix(prefix: Buffer): Buffer | undefined {
   return undefined;
 }
 
-/** How a table writes: runs an action as a transaction of its own, or as part of the current one. */
-type Run = <T>(action: () => T) => T;
+interface Snapshot {
+  transaction?: Transaction;
+}
+
+/** `getBinary` takes options as `get` does, which lmdb's types leave out. */
+interface BinaryReads {
+  getBinary(key: Uint8Array, options: Snapshot): Buffer | undefined;
+}
+
+/** What a table needs of the index it belongs to. */
+export interface TableHost {
+  readonly env: RootDatabase<Buffer, Uint8Array>;
+  readonly readOnly: boolean;
+  readonly snapshots: Snapshots;
+  /** Runs an action as a transaction of its own, or as part of the current one. */
+  run<T>(action: () => T): T;
+  inTransaction(): boolean;
+  /** The table has been opened: `Table.forget` is to be called if the transaction, in which that was, fails. */
+  opened(table: Table): void;
+}
 
 /**
  * An ordered table of the index. Reads see the latest committed state (inside `store.transaction`: also its own writes);
  * a write outside a transaction is one of its own, durable on return. Writes throw DISK_FULL.
  */
 export class Table {
-  /** Undefined: the store was opened to be read only and does not have the table. */
-  private readonly db: Database<Buffer, Uint8Array> | undefined;
-  private readonly run: Run;
-  private readonly inTransaction: () => boolean;
+  private readonly host: TableHost;
+  private readonly name: string;
   private readonly condemned: Table | undefined;
+  private handle: Database<Buffer, Uint8Array> | undefined;
 
   /** `condemned`: the collector's marks, if it takes entries of this table away (kind `n`). */
-  constructor(
-    env: RootDatabase<Buffer, Uint8Array>,
-    name: string,
-    readOnly: boolean,
-    run: Run,
-    inTransaction: () => boolean,
-    condemned?: Table,
-  ) {
-    this.db = openTable(env, name, readOnly);
-    this.run = run;
-    this.inTransaction = inTransaction;
+  constructor(host: TableHost, name: string, condemned?: Table) {
+    this.host = host;
+    this.name = name;
     this.condemned = condemned;
+  }
+
+  /** Undefined: the store was opened to be read only and does not have the table. */
+  private get db(): Database<Buffer, Uint8Array> | undefined {
+    if (!this.handle) {
+      this.handle = openTable(this.host.env, this.name, this.host.readOnly);
+      this.host.opened(this);
+    }
+    return this.handle;
+  }
+
+  /** The handle is no longer good: LMDB takes back those of a transaction that fails. */
+  forget(): void {
+    this.handle = undefined;
   }
 
   /** The value, a copy of its own, or undefined. */
   get(key: Key): Buffer | undefined {
-    const value = this.db?.getBinary(bytesOf(key));
-    this.release();
-    return value;
+    return this.read((options) => (this.db as BinaryReads | undefined)?.getBinary(bytesOf(key), options));
   }
 
   has(key: Key): boolean {
     const bytes = bytesOf(key);
-    const found = this.db?.doesExist(bytes) ?? false;
-    this.release();
+    // An undefined value asks for any.
+    const found = this.read((options) => this.db?.doesExist(bytes, undefined as unknown as Buffer, options) ?? false);
     return found && !this.condemned?.has(nodeMark(bytes));
   }
 
   put(key: Key, value: Uint8Array): void {
     const bytes = bytesOf(key);
-    this.run(() => {
+    this.host.run(() => {
       this.db!.putSync(bytes, value as Buffer);
       this.condemned?.remove(nodeMark(bytes));
     });
@@ -105,35 +127,58 @@ export class Table {
 
   /** Whether there was something to remove. */
   remove(key: Key): boolean {
-    return this.run(() => this.db!.removeSync(bytesOf(key)));
+    return this.host.run(() => this.db!.removeSync(bytesOf(key)));
   }
 
   /** Entries in byte order of their keys, as they were when the iteration began. */
   *range(options: RangeOptions = {}): Generator<TableEntry> {
-    for (const { key, value } of this.db?.getRange(this.bounds(options)) ?? []) {
-      yield { key: Buffer.from(key.buffer, key.byteOffset, key.byteLength), value };
+    const { db } = this;
+    if (!db) return;
+    const snapshot = this.snapshot();
+    try {
+      for (const { key, value } of db.getRange({ ...this.bounds(options), ...snapshot })) {
+        yield { key: Buffer.from(key.buffer, key.byteOffset, key.byteLength), value };
+      }
+    } finally {
+      this.giveBack(snapshot);
     }
   }
 
   /** Keys in byte order, as they were when the iteration began. */
   *keys(options: RangeOptions = {}): Generator<Buffer> {
-    for (const key of this.db?.getKeys(this.bounds(options)) ?? [])
-      yield Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+    const { db } = this;
+    if (!db) return;
+    const snapshot = this.snapshot();
+    try {
+      for (const key of db.getKeys({ ...this.bounds(options), ...snapshot })) {
+        yield Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+      }
+    } finally {
+      this.giveBack(snapshot);
+    }
   }
 
-  /** Number of entries. */
+  /** Number of entries. Reads all keys. */
   count(): number {
-    const stats = this.db?.getStats() as { entryCount: number } | undefined;
-    this.release();
-    return stats?.entryCount ?? 0;
+    return this.read((options) => this.db?.getKeysCount(options) ?? 0);
   }
 
-  /**
-   * lmdb-js keeps the read snapshot until the event loop turns, which it never does in a thread that blocks on /dev/fuse:
-   * it would read an old state for ever and keep every freed page of the index from being used again.
-   */
-  private release(): void {
-    if (!this.inTransaction()) this.db?.resetReadTxn();
+  private read<T>(action: (options: Snapshot) => T): T {
+    const snapshot = this.snapshot();
+    try {
+      return action(snapshot);
+    } finally {
+      this.giveBack(snapshot);
+    }
+  }
+
+  /** Inside a transaction everything is read through it. */
+  private snapshot(): Snapshot {
+    return this.host.inTransaction() ? {} : { transaction: this.host.snapshots.take() };
+  }
+
+  private giveBack(snapshot: Snapshot): void {
+    if (snapshot.transaction) this.host.snapshots.give(snapshot.transaction);
   }
 
   private bounds(options: RangeOptions): { start?: Uint8Array; end?: Uint8Array; limit?: number } {

@@ -63,8 +63,8 @@ async function verifySector(
   const name = `sector ${Buffer.from(root).toString('hex')}`;
   try {
     const result = await pool.run({ kind: 'check', path, spans: check.spansIn(root) });
-    check.foundIn(root, result.contentRoots);
     if (result.bad?.[0] === -1) return `${name}: the file has the wrong size (${path})`;
+    check.foundIn(root, result.contentRoots);
     if (result.bad?.length) return `${name}: block ${result.bad.join(', ')} does not have its checksum (${path})`;
     if (Buffer.compare(result.root, root) !== 0) return `${name}: the bytes have another root (${path})`;
     return undefined;

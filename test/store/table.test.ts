@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { isPgError } from '../../mdm/error.ts';
+import { openStore } from '../../store/store.ts';
+import { Place } from './fixture.ts';
+
+describe('store: tables', () => {
+  let place: Place;
+  beforeEach(() => {
+    place = new Place();
+  });
+  afterEach(() => place.remove());
+
+  it('keeps byte order, answers prefixes and bounds', () => {
+    const table = place.open().table('names');
+    const keys = [Buffer.from([0xff]), Buffer.from([0xff, 0xff]), 'b', 'ab', 'a', 'aé', Buffer.from([0]), 'abc'];
+    for (const key of keys) table.put(key, Buffer.from(key));
+    const found = [...table.range()].map(({ key, value }) => {
+      assert.ok(key.equals(value));
+      return key.toString('latin1');
+    });
+    assert.deepEqual(found, ['\0', 'a', 'ab', 'abc', 'a\xc3\xa9', 'b', '\xff', '\xff\xff']);
+    const list = (options: Parameters<typeof table.keys>[0]): string[] =>
+      [...table.keys(options)].map((key) => key.toString('latin1'));
+    assert.deepEqual(list({ prefix: 'ab' }), ['ab', 'abc']);
+    assert.deepEqual(list({ prefix: 'a', limit: 2 }), ['a', 'ab']);
+    assert.deepEqual(list({ prefix: Buffer.from([0xff]) }), ['\xff', '\xff\xff']);
+    assert.deepEqual(list({ prefix: '' }), found);
+    assert.deepEqual(list({ start: 'ab', end: 'b' }), ['ab', 'abc', 'a\xc3\xa9']);
+    assert.equal(table.count(), keys.length);
+    assert.ok(table.remove('ab') && !table.remove('ab') && !table.has('ab') && table.get('ab') === undefined);
+  });
+
+  it('makes all of a transaction or none, also of tables first seen in it', () => {
+    const store = place.open();
+    const fail = (): void => {
+      store.table('images').put('x', Buffer.from('1'));
+      assert.equal(store.table('images').get('x')?.toString(), '1');
+      throw new TypeError('given up');
+    };
+    assert.throws(() => store.transaction(fail), TypeError);
+    assert.equal(store.table('images').get('x'), undefined);
+    assert.throws(() => store.transaction(() => store.transaction(fail)), TypeError);
+    const two = store.transaction(() => {
+      store.table('images').put('x', Buffer.from('1'));
+      store.transaction(() => store.table('layers').put('y', Buffer.from('2')));
+      return 2;
+    });
+    assert.equal(two, 2);
+    assert.equal(place.open().table('layers').get('y')?.toString(), '2');
+  });
+
+  it('shows at once, without a turn of the event loop, what another process wrote', () => {
+    const table = place.open().table('names');
+    const module = new URL('../../store/store.ts', import.meta.url).pathname;
+    assert.equal(table.get('k'), undefined);
+    for (const value of ['1', '2', '3']) {
+      const program = `import { openStore } from ${JSON.stringify(module)};
+        const store = openStore(${JSON.stringify(place.roots)});
+        store.table('names').put('k', Buffer.from(${JSON.stringify(value)}));
+        await store.close();`;
+      execFileSync(process.execPath, ['--input-type=module', '-e', program]);
+      assert.equal(table.get('k')?.toString(), value);
+      assert.ok(table.has('k'));
+      assert.equal([...table.range()].map((entry) => entry.value.toString()).join(), value);
+    }
+  });
+
+  it('holds large values and many of them', () => {
+    const table = place.open().table('nodes');
+    const large = Buffer.alloc(5_000_000, 7);
+    table.put('large', large);
+    assert.ok(table.get('large')!.equals(large));
+  });
+
+  it('refuses a store of a newer format, and one that is not there when only reading', () => {
+    const store = place.open();
+    const version = Buffer.alloc(4);
+    version.writeUInt32LE(2);
+    store.table('meta').put('version', version);
+    assert.throws(
+      () => place.open(),
+      (error) => isPgError(error, 'NEWER_STORE'),
+    );
+    const nowhere = { ...place.roots, data: `${place.dir}/nowhere` };
+    assert.throws(
+      () => openStore(nowhere, { readOnly: true }),
+      (error) => isPgError(error, 'STORE_MISSING'),
+    );
+  });
+
+  it('can be opened to be read only, also where a table was never made', async () => {
+    place.open().table('names').put('a', Buffer.from('1'));
+    const module = new URL('../../store/store.ts', import.meta.url).pathname;
+    const program = `import { openStore } from ${JSON.stringify(module)};
+      const store = openStore(${JSON.stringify(place.roots)}, { readOnly: true });
+      console.log(store.table('names').get('a').toString(), store.table('never').get('a'), [...store.table('never').range()].length, store.table('never').count());
+      await store.close();`;
+    const out = execFileSync(process.execPath, ['--input-type=module', '-e', program]).toString();
+    assert.equal(out, '1 undefined 0 0\n');
+  });
+});
