@@ -133,7 +133,8 @@ class PieceWriter {
   #at = 0;
 
   u32(value: number): void {
-    this.#view.setUint32(this.#room(4), value, true);
+    const at = this.#room(4);
+    this.#view.setUint32(at, value, true);
   }
 
   u64(value: number): void {
@@ -143,7 +144,8 @@ class PieceWriter {
   }
 
   f64(value: number): void {
-    this.#view.setFloat64(this.#room(8), value, true);
+    const at = this.#room(8);
+    this.#view.setFloat64(at, value, true);
   }
 
   time(sec: number, nsec: number): void {
@@ -159,14 +161,15 @@ class PieceWriter {
 
   blob(value: Uint8Array): void {
     this.u32(value.length);
-    this.#bytes.set(value, this.#room(value.length));
+    const at = this.#room(value.length);
+    this.#bytes.set(value, at);
   }
 
   finish(): Uint8Array[] {
     return [...this.#pieces, this.#bytes.subarray(0, this.#at)];
   }
 
-  /** Place for `bytes` bytes (names and values are far smaller than a piece). */
+  /** Place for `bytes` bytes (names and values are far smaller than a piece); take it before the buffer, which it may change. */
   #room(bytes: number): number {
     if (this.#at + bytes > PIECE_BYTES) {
       this.#pieces.push(this.#bytes.subarray(0, this.#at));
