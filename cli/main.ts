@@ -3,4 +3,5 @@ import { enableCompileCache } from 'node:module';
 // Compiled code is kept between calls: it halves the time to the first line of a command.
 enableCompileCache();
 const { execute } = await import('@oclif/core/execute');
-await execute({ dir: import.meta.url });
+const { separateCommand } = await import('./argv.ts');
+await execute({ dir: import.meta.url, args: separateCommand(process.argv.slice(2)) });

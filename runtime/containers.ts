@@ -166,8 +166,15 @@ async function lockStopped(roots: Roots, id: string): Promise<Lock> {
   return lock;
 }
 
-/** Removes a container and its writable layer. A running one only by `force`, which kills it: else PgError('CONTAINER_RUNNING'). */
-export async function removeContainer(roots: Roots, ref: string, options: { force?: boolean } = {}): Promise<string> {
+/**
+ * Removes a container and its writable layer, with `volumes` also its volumes without a name; its id. A running one only by `force`, which
+ * kills it: else PgError('CONTAINER_RUNNING').
+ */
+export async function removeContainer(
+  roots: Roots,
+  ref: string,
+  options: { force?: boolean; volumes?: boolean } = {},
+): Promise<string> {
   const { record, state } = await findContainer(roots, ref);
   if (state.shimPid !== 0) {
     if (options.force !== true) {
@@ -183,7 +190,7 @@ export async function removeContainer(roots: Roots, ref: string, options: { forc
     const lock = await lockStopped(roots, record.id);
     try {
       await cleanUpAfterShim(roots, record.id);
-      await removeContainerFiles(roots, record);
+      await removeContainerFiles(roots, record, options.volumes === true);
     } finally {
       lock.release();
     }

@@ -11,12 +11,13 @@ const ADJECTIVES =
 const NOUNS =
   'albatross alder anchor aspen atlas badger basalt beacon beaver birch bison bridge canyon cedar cobalt comet condor coral cypress delta dolphin ember falcon fern fjord forge garnet gecko glacier granite grove harbor hazel heron ibis iris jasper juniper kestrel lagoon lantern lark lichen lynx maple marlin meadow merlin meteor nebula oak onyx orchid osprey otter pebble pelican pine plover prairie quartz raven reef ridge robin saffron sextant sparrow spruce summit thicket thistle tiger tulip walnut willow wren zephyr';
 
+function pick(words: string): string {
+  const list = words.split(' ');
+  return list[randomInt(list.length)]!;
+}
+
 /** A random name of docker's form, `swift_heron`; `attempt` > 0 adds a number, for when many are taken. */
 export function randomName(attempt = 0): string {
-  const pick = (words: string): string => {
-    const list = words.split(' ');
-    return list[randomInt(list.length)]!;
-  };
   return `${pick(ADJECTIVES)}_${pick(NOUNS)}${attempt > 0 ? randomInt(1000) : ''}`;
 }
 

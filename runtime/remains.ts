@@ -17,6 +17,7 @@ import {
   type ContainerState,
 } from './record.ts';
 import { OciRuntime } from './shim/oci.ts';
+import { isAnonymousVolume, volumeDir } from './volumes.ts';
 
 /** Where a container's root is mounted while it runs. */
 export const rootPathOf = (roots: Roots, id: string): string => join(containerRunDir(roots, id), 'root');
@@ -26,12 +27,20 @@ export const runtimeStateDir = (roots: Roots): string => join(roots.run, 'runtim
 
 const REMOVING = 'removing-';
 
-/** Removes a container's files and its name. Its lock is held. A crash in between leaves a directory that `sweepRemoved` takes. */
-export async function removeContainerFiles(roots: Roots, record: ContainerRecord): Promise<void> {
+/**
+ * Removes a container's files and its name, with `volumes` also its volumes without a name. Its lock is held. A crash in between leaves a
+ * directory that `sweepRemoved` takes.
+ */
+export async function removeContainerFiles(roots: Roots, record: ContainerRecord, volumes: boolean): Promise<void> {
   const gone = join(containersDir(roots), `${REMOVING}${record.id}`);
   renameSync(containerDir(roots, record.id), gone);
   await releaseName(roots, record.name, record.id);
   await rm(containerRunDir(roots, record.id), { recursive: true, force: true });
+  for (const { kind, source } of volumes ? record.config.volumes : []) {
+    if (kind === 'volume' && isAnonymousVolume(source)) {
+      await rm(dirname(volumeDir(roots, source)), { recursive: true, force: true });
+    }
+  }
   await rm(gone, { recursive: true, force: true });
 }
 
@@ -91,7 +100,7 @@ export async function currentState(roots: Roots, id: string): Promise<ContainerS
     const cleaned = await cleanUpAfterShim(roots, id);
     const record = readRecord(roots, id);
     // --rm promises that nothing stays, also when its shim could not keep it.
-    if (record.config.autoRemove) await removeContainerFiles(roots, record);
+    if (record.config.autoRemove) await removeContainerFiles(roots, record, true);
     return cleaned;
   } finally {
     lock.release();

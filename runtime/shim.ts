@@ -138,10 +138,9 @@ class Connection {
     exec: Parameters<RunningContainer['exec']>[0],
     attach: AttachOptions | null,
   ): Promise<{ result: unknown; after: () => void }> {
-    let take: (type: number, payload: Buffer) => void = () => {};
-    if (attach !== null) this.stream((type, payload) => take(type, payload));
     const started = await running.exec(exec, attach, this.socket);
-    take = (type, payload) => started.streams.take(this.socket, type, payload);
+    // The client sends frames only once it has the answer, so it is early enough to expect them now.
+    if (attach !== null) this.stream((type, payload) => started.streams.take(this.socket, type, payload));
     return { result: { pid: started.pid }, after: started.begin };
   }
 }

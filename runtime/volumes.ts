@@ -12,6 +12,9 @@ const run = promisify(execFile);
 
 export const volumeDir = (roots: Roots, name: string): string => join(roots.data, 'volumes', name, '_data');
 
+/** A volume that the user gave no name (`-v /path`): 64 random hex digits. */
+export const isAnonymousVolume = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
+
 /**
  * Makes the sources of a container's volumes that are not there: directories of the host for binds, and named volumes, which begin with
  * what the image has at their place (as docker's do). The directory of each named volume.

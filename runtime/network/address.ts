@@ -23,9 +23,10 @@ export function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 8);
 }
 
+const swap = (hex: string): number => Buffer.from(hex, 'hex').readUInt32LE(0);
+
 /** The IPv4 routes of this network namespace but the default, from /proc/net/route (proc(5)): network and mask, hex, host byte order. */
 export function routedNetworks(table: string): { network: number; mask: number }[] {
-  const swap = (hex: string): number => Buffer.from(hex, 'hex').readUInt32LE(0);
   return table
     .split('\n')
     .slice(1)

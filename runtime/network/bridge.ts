@@ -210,7 +210,12 @@ export async function removeNamespace(id: string): Promise<void> {
 export function leftoverNetwork(roots: Roots, id: string): NetworkState {
   return {
     hostNamespace: namespaceNumber(),
-    ...{ mode: 'bridge', prefixLength: PREFIX_LENGTH, gateway: '', mac: '', bridge: '', ports: [] },
+    mode: 'bridge',
+    prefixLength: PREFIX_LENGTH,
+    gateway: '',
+    mac: '',
+    bridge: '',
+    ports: [],
     netns: join(NETNS_DIR, netnsName(id)),
     veth: vethName(id),
     ip: addressOf(addressDir(roots), id),

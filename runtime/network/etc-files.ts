@@ -53,7 +53,6 @@ function resolvText(config: ContainerConfig): string {
   if (config.dns.length > 0) return config.dns.map((server) => `nameserver ${server}\n`).join('');
   const host = read('/etc/resolv.conf');
   if (config.network === 'host') return host;
-  const usable = (text: string): boolean => servers(text).some((s) => !LOCAL_STUB.test(s) && s !== '::1');
   const text = usable(host) ? host : read('/run/systemd/resolve/resolv.conf');
   const kept = text
     .split('\n')
@@ -64,6 +63,7 @@ function resolvText(config: ContainerConfig): string {
   return [...rest, ...PUBLIC_RESOLVERS.map((s) => `nameserver ${s}`)].map((line) => `${line}\n`).join('');
 }
 
+const usable = (text: string): boolean => servers(text).some((s) => !LOCAL_STUB.test(s) && s !== '::1');
 const servers = (text: string): string[] => [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].map((m) => m[1]!);
 
 function read(path: string): string {

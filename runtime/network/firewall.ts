@@ -81,7 +81,9 @@ export async function unpublish(firewall: Firewall, ports: readonly PublishedPor
 }
 
 function elementLines(verb: 'add' | 'delete', table: string, ports: readonly PublishedPort[]): string[] {
-  return ports.map((port) => {
+  // Those of IPv6 addresses are carried by hand (ports.ts).
+  const ours = ports.filter((port) => !port.hostIp.includes(':'));
+  return ours.map((port) => {
     const any = port.hostIp === '' || port.hostIp === '0.0.0.0';
     const key = any ? `${port.hostPort}` : `${port.hostIp} . ${port.hostPort}`;
     const value = verb === 'add' ? ` : ${port.containerIp} . ${port.containerPort}` : '';

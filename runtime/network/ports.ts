@@ -20,8 +20,7 @@ export async function holdPorts(requests: readonly PortRequest[]): Promise<HeldP
   const servers: { server: Server; port: PortRequest }[] = [];
   const sockets: DatagramSocket[] = [];
   const ports: PortRequest[] = [];
-  let announce: (ip: string) => void = () => {};
-  const target = new Promise<string>((resolve) => (announce = resolve));
+  const { promise: target, resolve: announce } = Promise.withResolvers<string>();
   const release = (): void => {
     for (const { server } of servers) server.close();
     for (const socket of sockets) socket.close();

@@ -225,7 +225,7 @@ export class RunningContainer {
     if (state.finishedAt < state.startedAt) state.finishedAt = timestamp();
     this.save();
     await rm(this.runDir, { recursive: true, force: true });
-    if (record.config.autoRemove) await removeContainerFiles(this.roots, record);
+    if (record.config.autoRemove) await removeContainerFiles(this.roots, record, true);
     this.lock.release();
     this.trace.mark('end');
     for (const waiter of this.exitWaiters.splice(0)) waiter(state.exitCode);

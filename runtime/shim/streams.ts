@@ -89,14 +89,14 @@ export class ProcessStreams {
 
   /** Resolves when the process's output has ended, or none has come for `timeoutMs` though it could: a descendant may hold it open. */
   async end(timeoutMs: number): Promise<void> {
-    let ended = false;
-    const all = Promise.all(this.drained).then(() => (ended = true));
-    let seen = -1;
-    while (!ended && (this.blocked > 0 || seen !== this.passed)) {
+    const all = Promise.all(this.drained).then(() => true);
+    for (let seen = -1; this.blocked > 0 || seen !== this.passed;) {
       seen = this.passed;
       let timer: NodeJS.Timeout | undefined;
-      await Promise.race([all, new Promise<void>((resolve) => (timer = setTimeout(resolve, timeoutMs)))]);
+      const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)));
+      const ended = await Promise.race([all, late]);
       clearTimeout(timer);
+      if (ended) break;
     }
     for (const source of this.sources) source.destroy();
     this.input?.destroy();

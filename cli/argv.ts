@@ -1,0 +1,56 @@
+/**
+ * Flags without a value, of the commands that take another command behind their own arguments. Everything else that begins with a dash
+ * has one. A test compares this with the commands.
+ */
+const SWITCHES: Record<string, { long: string[]; short: string }> = {
+  run: {
+    long: [
+      'detach',
+      'init',
+      'interactive',
+      'privileged',
+      'publish-all',
+      'quiet',
+      'read-only',
+      'rm',
+      'sig-proxy',
+      'no-sig-proxy',
+      'tty',
+      'help',
+    ],
+    short: 'diPqt',
+  },
+  create: {
+    long: ['init', 'interactive', 'privileged', 'publish-all', 'quiet', 'read-only', 'rm', 'tty', 'help'],
+    short: 'iPqt',
+  },
+  exec: { long: ['detach', 'interactive', 'privileged', 'tty', 'help'], short: 'dit' },
+  top: { long: ['help'], short: '' },
+};
+
+/**
+ * The words of a command line with `--` put behind the image or container of `run`, `create`, `exec` and `top`: what follows there belongs to the
+ * container (`pg run IMAGE ls --help` is no question for pg's help), as docker has it.
+ */
+export function separateCommand(words: readonly string[]): string[] {
+  const at = words.findIndex((word) => !word.startsWith('-'));
+  const command = words[at] ?? '';
+  const switches = Object.hasOwn(SWITCHES, command) ? SWITCHES[command] : undefined;
+  if (switches === undefined) return [...words];
+  for (let i = at + 1; i < words.length; i++) {
+    const word = words[i]!;
+    if (word === '--') return [...words];
+    if (!word.startsWith('-') || word === '-') return [...words.slice(0, i + 1), '--', ...words.slice(i + 1)];
+    if (takesNext(word, switches)) i++;
+  }
+  return [...words];
+}
+
+function takesNext(word: string, switches: { long: string[]; short: string }): boolean {
+  if (word.startsWith('--')) return !word.includes('=') && !switches.long.includes(word.slice(2));
+  // `-it`, `-eNAME`, `-e NAME`: the first letter that takes a value takes the rest of the word, or the next one.
+  for (let i = 1; i < word.length; i++) {
+    if (!switches.short.includes(word[i]!)) return i === word.length - 1;
+  }
+  return false;
+}

@@ -1,0 +1,60 @@
+import { Args, Flags } from '@oclif/core';
+import { PgError } from '../../mdm/error.ts';
+import { execContainer } from '../../runtime/containers.ts';
+import { PgCommand } from '../base.ts';
+import { parseEnv } from '../run-options.ts';
+import { Session } from '../session.ts';
+
+const many = { multiple: true, multipleNonGreedy: true } as const;
+
+export default class Exec extends PgCommand {
+  static override summary = 'Run a command in a running container.';
+  static override examples = [
+    '<%= config.bin %> exec -it web bash',
+    { description: 'as another user, elsewhere', command: '<%= config.bin %> exec -u www-data -w /var/www web ls' },
+  ];
+  static override flags = {
+    detach: Flags.boolean({ char: 'd', description: 'leave it running' }),
+    env: Flags.string({ ...many, char: 'e', description: 'set an environment variable', helpValue: 'NAME[=VALUE]' }),
+    'env-file': Flags.string({ ...many, description: 'environment variables from a file', helpValue: 'FILE' }),
+    interactive: Flags.boolean({ char: 'i', description: 'keep its stdin open' }),
+    privileged: Flags.boolean({ description: 'all capabilities' }),
+    tty: Flags.boolean({ char: 't', description: 'a terminal' }),
+    user: Flags.string({ char: 'u', description: 'who runs it', helpValue: 'NAME|UID[:GROUP|GID]' }),
+    workdir: Flags.string({ char: 'w', description: 'its working directory', helpValue: 'DIR' }),
+  };
+  static override args = {
+    container: Args.string({ description: 'name or id', required: true }),
+    command: Args.string({ description: 'what to run, and its arguments', required: true }),
+  };
+  static override strict = false;
+
+  async run(): Promise<void> {
+    const { args, argv, flags } = await this.parse(Exec);
+    const exec = {
+      args: (argv as string[]).slice(1),
+      tty: flags.tty,
+      stdin: flags.interactive,
+      user: flags.user ?? null,
+      workdir: flags.workdir ?? null,
+      env: parseEnv(flags.env ?? [], flags['env-file'] ?? []),
+      privileged: flags.privileged,
+    };
+    const roots = this.roots(flags);
+    if (flags.detach) {
+      await execContainer(roots, args.container, { ...exec, stdin: false }, null);
+      return;
+    }
+    if (exec.tty && exec.stdin && !process.stdin.isTTY) {
+      throw new PgError('BAD_USAGE', 'the input device is not a TTY', { hint: 'leave out -t' });
+    }
+    const session = new Session({ tty: exec.tty, stdin: exec.stdin, detachable: true });
+    session.begin(await execContainer(roots, args.container, exec, session));
+    try {
+      const result = await session.result;
+      if (!result.detached) process.exitCode = result.end.exitCode;
+    } finally {
+      session.end();
+    }
+  }
+}

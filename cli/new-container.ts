@@ -1,0 +1,76 @@
+import { writeFileSync } from 'node:fs';
+import { PgError } from '../mdm/error.ts';
+import { findImage, SCRATCH } from '../layers/images.ts';
+import { type BaseImage, createContainer } from '../runtime/create.ts';
+import type { ContainerRecord } from '../runtime/record.ts';
+import { openStore, type Store } from '../store/store.ts';
+import type { Roots } from '../store/paths.ts';
+import type { RunFlags } from './run-flags.ts';
+import { createOptions } from './run-options.ts';
+
+/**
+ * What `pg run` and `pg create` begin with: the image, brought here first if it is not (`--pull`), and the container made from it.
+ * PgError('IMAGE_NOT_FOUND' | 'NAME_TAKEN' | 'BAD_USAGE' | ...).
+ */
+export async function newContainer(
+  roots: Roots,
+  imageName: string,
+  command: string[],
+  flags: RunFlags,
+): Promise<ContainerRecord> {
+  const options = createOptions(flags, command);
+  const record = await createContainer(roots, await baseImage(roots, imageName, flags), options);
+  if (flags.cidfile !== undefined) writeCidFile(flags.cidfile, record.id);
+  return record;
+}
+
+async function baseImage(roots: Roots, name: string, flags: RunFlags): Promise<BaseImage> {
+  if (name === SCRATCH) return { id: '', name, treeRoot: null, config: {} };
+  const store = openStore(roots);
+  try {
+    const found = flags.pull === 'always' ? undefined : findImage(store, name);
+    const image = found ?? (await bring(store, name, flags));
+    return { id: image.id.replace('sha256:', ''), name, treeRoot: image.treeRoot, config: image.config.config };
+  } finally {
+    await store.close();
+  }
+}
+
+async function bring(store: Store, name: string, flags: RunFlags): ReturnType<typeof importedImage> {
+  if (flags.pull === 'never') {
+    throw new PgError('IMAGE_NOT_FOUND', `No such image: ${name}`, { hint: `pg import ${name}` });
+  }
+  if (flags.pull !== 'always') process.stderr.write(`Unable to find image '${name}' locally\n`);
+  return importedImage(store, name, flags);
+}
+
+async function importedImage(store: Store, name: string, flags: RunFlags) {
+  const [{ importImage }, { terminalProgress }] = await Promise.all([
+    import('../layers/import.ts'),
+    import('./progress.ts'),
+  ]);
+  const progress = terminalProgress(flags.quiet === true);
+  try {
+    const { image, took } = await importImage(store, name, {
+      progress,
+      ...(flags.platform === undefined ? {} : { platform: flags.platform }),
+    });
+    progress.end();
+    if (flags.quiet !== true) process.stderr.write(`${name}: taken from ${took}\n`);
+    return image;
+  } finally {
+    progress.end();
+  }
+}
+
+function writeCidFile(path: string, id: string): void {
+  try {
+    writeFileSync(path, id, { flag: 'wx' });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new PgError(
+      'BAD_USAGE',
+      `container ID file found, make sure the other container isn't running or delete ${path}`,
+    );
+  }
+}
