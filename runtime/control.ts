@@ -199,20 +199,23 @@ export class ControlClient {
 }
 
 /** Connects to a container's shim; undefined when none is there. */
-export function connectShim(roots: Roots, id: string): Promise<ControlClient | undefined> {
-  return withSocketPath(
-    shimSocketPath(roots, id),
-    (path) =>
-      new Promise((resolve, reject) => {
-        const socket = createConnection(path);
-        socket.once('connect', () => {
-          socket.removeAllListeners('error');
-          resolve(new ControlClient(socket));
-        });
-        socket.once('error', (error: NodeJS.ErrnoException) => {
-          if (['ENOENT', 'ECONNREFUSED', 'ENOTDIR', 'ECONNRESET'].includes(error.code ?? '')) resolve(undefined);
-          else reject(error);
-        });
-      }),
-  );
+export async function connectShim(roots: Roots, id: string): Promise<ControlClient | undefined> {
+  try {
+    return await withSocketPath(shimSocketPath(roots, id), connect);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (['ENOENT', 'ECONNREFUSED', 'ENOTDIR', 'ECONNRESET'].includes(code)) return undefined;
+    throw error;
+  }
+}
+
+function connect(path: string): Promise<ControlClient> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(path);
+    socket.once('error', reject);
+    socket.once('connect', () => {
+      socket.off('error', reject);
+      resolve(new ControlClient(socket));
+    });
+  });
 }
