@@ -8,7 +8,7 @@ import { Server } from './fuse/serve.ts';
 import { type Log, openLog } from './log/log.ts';
 import type { FsStats } from './mount.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
-import { FsError } from './view/error.ts';
+import { FsError, isFsError } from './view/error.ts';
 import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
 
@@ -73,6 +73,8 @@ class MountWorker {
     try {
       this.flushed = this.view.flush();
     } catch (error) {
+      // A full disk loses nothing: what could not be written stays in memory until there is space.
+      if (isFsError(error, 'ENOSPC')) throw error;
       this.fail(`writing the log failed: ${(error as Error).message}`, error);
       throw error;
     }
@@ -106,7 +108,8 @@ class MountWorker {
   private commitLater(): void {
     try {
       this.flush();
-      if (this.flushed > this.ring.syncedSize) this.ring.post(this.flushed, 0, 0);
+      if (this.view.checkpointDue()) this.view.checkpoint();
+      else if (this.flushed > this.ring.syncedSize) this.ring.post(this.flushed, 0, 0);
     } catch {
       // Reported by `flush`; whoever calls fsync gets the error.
     }

@@ -13,8 +13,9 @@ import { attrOfLower, attrOfNode, isRegular, Node, PERMISSIONS, S_IFDIR, S_IFLNK
 import { State } from './state.ts';
 import type { Attr, Caller, Change, SetAttr, StatFs, View, ViewStats } from './view.ts';
 
-/** A checkpoint pays once this much log lies behind the last one. */
-export const CHECKPOINT_BYTES = 64 << 20;
+/** A checkpoint pays once this much log lies behind the last one, and some times what the checkpoint itself takes. */
+const CHECKPOINT_BYTES = 64 << 20;
+const CHECKPOINT_RATIO = 4;
 
 /**
  * The files of a container: `tree` (its image) under `log`, or read-only without one. Restores the log's checkpoint and replays what follows it; unlinked
@@ -38,6 +39,8 @@ class LogView implements View {
   /** How often inodes are open; those that are not are not in it. */
   readonly #opens = new Map<number, number>();
   #closed = false;
+  /** What the last checkpoint took. */
+  #checkpointBytes = 0;
 
   constructor(state: State, journal: Journal, store: Store) {
     this.#state = state;
@@ -208,8 +211,16 @@ class LogView implements View {
     this.#withLog((log) => {
       if (log.readOnly) return;
       log.flush();
-      log.writeCheckpoint(serializeState(this.#state));
+      const pieces = serializeState(this.#state);
+      log.writeCheckpoint(pieces);
+      this.#checkpointBytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
     }, undefined);
+  }
+
+  checkpointDue(): boolean {
+    const log = this.#journal.log;
+    if (log === null || log.readOnly || log.failure !== undefined) return false;
+    return log.sinceCheckpoint > Math.max(CHECKPOINT_BYTES, CHECKPOINT_RATIO * this.#checkpointBytes);
   }
 
   stats(): ViewStats {

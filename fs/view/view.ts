@@ -170,6 +170,8 @@ export interface View {
   hashSome(bytes: number): boolean;
   /** flush + fdatasync + the root over all of it. */
   position(): Position;
+  /** Whether so much was logged since the last checkpoint that another one pays. */
+  checkpointDue(): boolean;
   /** flush, fdatasync, then writes the state to the log's checkpoint file, so that the next mount replays only what comes after. */
   checkpoint(): void;
   stats(): ViewStats;

@@ -33,7 +33,7 @@ describe('a view against the model', function () {
   it('answers every operation as the model does, over remounts with and without checkpoint', () => {
     fc.assert(
       fc.property(
-        fc.array(fc.array(operation, { maxLength: 40 }), { maxLength: 4 }),
+        fc.array(fc.array(operation, { maxLength: 60, size: 'max' }), { maxLength: 4 }),
         fc.boolean(),
         (mounts, checkpoints) => {
           const name = fresh();
@@ -60,7 +60,7 @@ describe('a view against the model', function () {
 
   it('stands at the last whole commit wherever the log is cut', () => {
     fc.assert(
-      fc.property(fc.array(operation, { minLength: 20, maxLength: 40 }), fc.nat(63), (ops, odd) => {
+      fc.property(fc.array(operation, { minLength: 20, maxLength: 60, size: 'max' }), fc.nat(63), (ops, odd) => {
         const name = fresh();
         const pair = new Pair(fixture.view(name), modelOfImage(IMAGE));
         const states = [{ size: 192, lines: pair.model.dump() }];
