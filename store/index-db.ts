@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb';
 import { PgError } from '../mdm/error.ts';
@@ -73,7 +73,10 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
       for (const table of openedNow) table.forget();
       // What `action` threw is its own; the rest, and a full disk, is what LMDB had to say.
       if (outcome && 'thrown' in outcome && !isDiskFull(outcome.thrown)) throw outcome.thrown;
-      throw diskError(error, `cannot write the index ${path}`);
+      throw diskError(
+        ranOutOfSpace(error, path) ? new Error('No space left on device', { cause: error }) : error,
+        `cannot write the index ${path}`,
+      );
     }
     assert.ok(outcome && 'value' in outcome);
     return outcome.value;
@@ -133,4 +136,11 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
       await env.close();
     },
   };
+}
+
+/** LMDB says EIO when the disk took only a part of a write, as a full one does (mdb.c, mdb_page_flush: "short write, filesystem full?"). */
+function ranOutOfSpace(error: unknown, path: string): boolean {
+  if (!/Input\/output error/.test((error as Error).message)) return false;
+  const { bavail, bsize } = statfsSync(path);
+  return bavail * bsize < 1 << 20;
 }

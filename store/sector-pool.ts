@@ -74,7 +74,8 @@ export class SectorPool {
   }
 
   private start(): { worker: Worker; tasks: Task[] } {
-    const worker = new Worker(siblingModule(import.meta.url, './sector-worker'));
+    // Flags of this process (--input-type, --inspect) are not the thread's.
+    const worker = new Worker(siblingModule(import.meta.url, './sector-worker'), { execArgv: [] });
     const thread = { worker, tasks: [] as Task[] };
     this.threads.push(thread);
     worker.on('message', (answer: SectorAnswer) => {
@@ -84,6 +85,7 @@ export class SectorPool {
       this.dispatch();
     });
     worker.on('error', (error) => {
+      this.threads.splice(this.threads.indexOf(thread), 1);
       for (const task of thread.tasks.splice(0)) task.reject(error);
     });
     return thread;
