@@ -152,7 +152,7 @@ export class RunningContainer {
     const spec = buildSpec(this.record, await this.hostSide(attach?.options ?? null));
     await writeFile(join(this.runDir, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
     this.trace.mark('spec');
-    const { pid, begin } = await startWithStreams(this.streams, config.tty, config.openStdin, (stdio, socket) =>
+    const pid = await startWithStreams(this.streams, config.tty, config.openStdin, (stdio, socket) =>
       this.runtime.run(id, this.runDir, stdio, socket),
     );
     this.trace.mark('runtime');
@@ -169,11 +169,14 @@ export class RunningContainer {
     if (attach !== null) this.streams.attach(attach.client, attach.options);
     void this.reaper.exitOf(pid).then((exit) => this.processEnded(exit.code));
     // Output is read only after the answer to the command has been sent (the next turn of the loop).
-    setImmediate(begin);
+    const { streams } = this;
+    setImmediate(() => streams.begin());
   }
 
   private async processEnded(code: number): Promise<void> {
     const { state, record } = this;
+    // The number may be another process's from now on.
+    state.initPid = 0;
     state.oomKilled = await oomKills(state.cgroups).then((count) => count > 0);
     state.exitCode = code;
     state.finishedAt = timestamp();
@@ -182,7 +185,6 @@ export class RunningContainer {
     for (const waiter of this.exitWaiters.splice(0)) waiter(code);
     if (delayMs === null) return this.takeDown('exited');
     state.status = 'restarting';
-    state.initPid = 0;
     state.restartCount++;
     this.save();
     await Promise.all([this.runtime.remove(record.id), this.streams.end(DRAIN_MS)]);

@@ -13,7 +13,7 @@ import { ProcessStreams } from './streams.ts';
 const CONSOLE_TIMEOUT_MS = 20_000;
 const DRAIN_MS = 500;
 
-/** Starts the runtime with a terminal or with pipes for the process; its number. What was opened is closed again on failure. */
+/** Starts the runtime with a terminal or with pipes for the process; its number. `streams.begin` is the caller's. What was opened is closed again on failure. */
 export async function startWithStreams(
   streams: ProcessStreams,
   withTerminal: boolean,
@@ -22,15 +22,15 @@ export async function startWithStreams(
     stdio: [number | 'ignore', number | 'ignore', number | 'ignore'],
     consoleSocket: string | null,
   ) => Promise<number>,
-): Promise<{ pid: number; begin(): void }> {
+): Promise<number> {
   if (withTerminal) {
     // A short path, as unix(7) wants; the runtime, another process, must be able to name it too.
     const path = `/run/pg-console-${process.pid}-${++consoleNumber}`;
     const listener = listenForDescriptor(path, CONSOLE_TIMEOUT_MS);
     try {
       const pid = await start(['ignore', 'ignore', 'ignore'], path);
-      const fd = await listener.received;
-      return { pid, begin: () => streams.openTerminal(fd) };
+      streams.openTerminal(await listener.received);
+      return pid;
     } catch (error) {
       // The runtime failed, perhaps after it had sent the terminal: nobody will use it.
       listener.stop();
@@ -42,7 +42,9 @@ export async function startWithStreams(
   }
   const pipes = streams.openPipes(withInput);
   try {
-    return { pid: await start(pipes.give, null), begin: pipes.begin };
+    const pid = await start(pipes.give, null);
+    pipes.adopt();
+    return pid;
   } catch (error) {
     pipes.abandon();
     throw error;
@@ -69,7 +71,7 @@ export async function execInContainer(
   });
   const streams = new ProcessStreams(undefined);
   try {
-    const { pid, begin } = await startWithStreams(streams, exec.tty, exec.stdin, (stdio, socket) =>
+    const pid = await startWithStreams(streams, exec.tty, exec.stdin, (stdio, socket) =>
       place.runtime.exec(place.id, file, stdio, socket),
     );
     const exit = place.reaper.exitOf(pid).then(async (end) => {
@@ -81,8 +83,8 @@ export async function execInContainer(
       pid,
       streams,
       begin: () => {
-        begin();
         if (attach !== null) streams.attach(client, attach);
+        streams.begin();
       },
       exit,
     };

@@ -19,7 +19,7 @@ const CLIENT_PENDING_MAX_BYTES = 1 << 20;
 export class ProcessStreams {
   private readonly clients = new Map<Socket, AttachOptions>();
   private readonly log: OutputLog | undefined;
-  private readonly sources: Readable[] = [];
+  private readonly sources: { name: StreamName; source: Readable }[] = [];
   private readonly drained: Promise<void>[] = [];
   private input: Writable | undefined;
   private terminalFd = -1;
@@ -32,7 +32,7 @@ export class ProcessStreams {
   }
 
   /** Makes pipes. `give` are the descriptors for the process, which must be closed here (`closeGiven`) once it has them. */
-  openPipes(withInput: boolean): { give: Stdio; closeGiven(): void; begin(): void; abandon(): void } {
+  openPipes(withInput: boolean): { give: Stdio; closeGiven(): void; adopt(): void; abandon(): void } {
     const out = pipe();
     const err = pipe();
     const input = withInput ? pipe() : undefined;
@@ -41,7 +41,7 @@ export class ProcessStreams {
     return {
       give: [input?.read ?? 'ignore', out.write, err.write],
       closeGiven: () => given.forEach((fd) => closeSync(fd)),
-      begin: () => {
+      adopt: () => {
         this.addSource('stdout', new Socket({ fd: out.read, readable: true, writable: false }));
         this.addSource('stderr', new Socket({ fd: err.read, readable: true, writable: false }));
         if (input !== undefined) this.setInput(new Socket({ fd: input.write, readable: false, writable: true }));
@@ -98,7 +98,7 @@ export class ProcessStreams {
       clearTimeout(timer);
       if (ended) break;
     }
-    for (const source of this.sources) source.destroy();
+    for (const { source } of this.sources) source.destroy();
     this.input?.destroy();
     this.terminalFd = -1;
   }
@@ -121,9 +121,13 @@ export class ProcessStreams {
     this.input = input;
   }
 
+  /** Reading begins: what the process has written meanwhile was kept by the kernel. */
+  begin(): void {
+    for (const { name, source } of this.sources) source.on('data', (chunk: Buffer) => this.pass(name, source, chunk));
+  }
+
   private addSource(name: StreamName, source: Readable): void {
-    this.sources.push(source);
-    source.on('data', (chunk: Buffer) => this.pass(name, source, chunk));
+    this.sources.push({ name, source });
     this.drained.push(
       new Promise((resolve) => {
         source.on('end', resolve);
