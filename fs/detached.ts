@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, openSync, closeSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, openSync, closeSync, readFileSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -124,7 +124,7 @@ export async function stopDetachedMount(roots: Roots, path: string): Promise<voi
 /** Whether what is mounted there has lost its server. */
 function isDead(mountPoint: string): boolean {
   try {
-    statSync(mountPoint);
+    statfsSync(mountPoint);
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOTCONN';

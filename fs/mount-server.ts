@@ -1,16 +1,18 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { fromErrorData, PgError } from '../mdm/error.ts';
 import { siblingModule } from '../store/threads.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
-import { closeDevice, detachPath, kick, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
+import { closeDevice, detachPath, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
 import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
-import { SyncRing, WANT } from './sync-ring.ts';
+import { NUDGE_MS, SyncRing, WANT } from './sync-ring.ts';
 import type { SyncWorkerData } from './sync-worker.ts';
 
 /** How long an acknowledged write may stay in memory when nobody asks for it to be durable (ext4's commit interval). */
 const COMMIT_INTERVAL_MS = 5000;
+/** How long the end of the process may wait for the serving thread, which may be in the middle of a long request. */
+const STOP_MS = 10_000;
 /** What the kernel reads ahead of a sequential reader. */
 const READ_AHEAD_KIB = 1024;
 
@@ -19,12 +21,11 @@ const NOWHERE: Position = { epoch: 0, size: 0, root: new Uint8Array(32) };
 
 const notMounted = (label: string): PgError => new PgError('NOT_MOUNTED', `${label} is not mounted any more`);
 
-/** A mount as its controller sees it: the serving thread behind a message port, woken by kicks. */
+/** A mount as its controller sees it: the serving thread behind a message port. */
 class RunningMount implements Mount {
   readonly mountPoint: string;
   readonly closed: Promise<void>;
   private readonly label: string;
-  private readonly deviceFd: number;
   private readonly worker: Worker;
   private readonly syncer: Worker | null;
   private readonly ring: SyncRing;
@@ -47,7 +48,6 @@ class RunningMount implements Mount {
   ) {
     this.mountPoint = options.mountPoint;
     this.label = options.label;
-    this.deviceFd = deviceFd;
     this.worker = worker;
     this.syncer = syncer;
     this.ring = ring;
@@ -143,8 +143,17 @@ class RunningMount implements Mount {
     return new Promise<Verbs[V]>((resolve, reject) => {
       this.waiting.set(id, { resolve: resolve as (value: never) => void, reject });
       this.worker.postMessage({ id, verb } satisfies ControlRequest);
-      kick(this.deviceFd);
+      this.wake();
     });
+  }
+
+  /** Has the serving thread look at its messages; again until it does. */
+  private wake(): void {
+    this.ring.want(WANT.MESSAGES);
+    const again = (): void => {
+      if (this.open && !this.ring.nudge()) setTimeout(again, NUDGE_MS);
+    };
+    setTimeout(again, NUDGE_MS);
   }
 
   private settle(message: ControlMessage & { kind: 'answer' | 'failure' }): void {
@@ -170,7 +179,7 @@ class RunningMount implements Mount {
     if (!this.open) return;
     detachPath(this.mountPoint);
     this.ring.want(WANT.STOP);
-    kick(this.deviceFd);
+    this.ring.nudgeUntilTaken(STOP_MS);
     this.ring.stop();
   }
 }
@@ -219,6 +228,8 @@ function startSyncer(data: SyncWorkerData): Worker {
 function clearMountPoint(mountPoint: string): void {
   for (let dead = 0; ; dead++) {
     try {
+      // A dead FUSE mount answers stat(2) out of the kernel's cache, statfs(2) it does not.
+      statfsSync(mountPoint);
       const at = statSync(mountPoint);
       if (!at.isDirectory()) throw new PgError('MOUNT_POINT', `${mountPoint} is not a directory`);
       if (at.dev !== statSync(dirname(mountPoint)).dev && isOurs(mountPoint)) {

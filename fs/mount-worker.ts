@@ -3,6 +3,7 @@ import { toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
 import { openStore } from '../store/store.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
+import { becomeWakeable } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
 import { type Log, openLog } from './log/log.ts';
@@ -12,7 +13,7 @@ import { FsError, isFsError } from './view/error.ts';
 import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
 
-/** The thread that serves one mount: the view over the image's tree and the log, behind the FUSE loop. It blocks in the device; kicks wake it. */
+/** The thread that serves one mount: the view over the image's tree and the log, behind the FUSE loop. It blocks in the device; the ring's `want` wakes it. */
 class MountWorker {
   private readonly data: MountWorkerData;
   private readonly port: MessagePort;
@@ -38,8 +39,7 @@ class MountWorker {
       { readOnly: this.log === null, writeback: data.writeback },
       {
         sync: (low, high) => this.sync(low, high),
-        kicked: () => this.kicked(),
-        counted: () => this.ring.countRequest(),
+        attend: () => !this.ring.checkIn() || this.attend(),
         report: (message) => this.post({ kind: 'report', message }),
       },
     );
@@ -47,8 +47,10 @@ class MountWorker {
 
   /** Serves until the mount ends. */
   run(): void {
+    this.ring.threadId = becomeWakeable();
     this.post({ kind: 'serving' });
     this.server.run();
+    this.ring.threadId = 0;
     this.ring.drain();
   }
 
@@ -93,8 +95,8 @@ class MountWorker {
     this.post({ kind: 'report', message: `${message}; nothing more is accepted` });
   }
 
-  /** What kicks are for; false ends the loop. */
-  private kicked(): boolean {
+  /** Does what is asked; false ends the loop. */
+  private attend(): boolean {
     const wanted = this.ring.takeWanted();
     if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
     for (;;) {

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { wakeThread } from './fuse/device.ts';
 
 /** FSYNC requests that may wait at once; beyond it the FUSE thread waits itself. A power of two. */
 const RING_SLOTS = 4096;
+
+/** How long to wait for the FUSE thread before waking it once more. */
+export const NUDGE_MS = 2;
 
 /** Words of the shared state. */
 const WAKE = 0;
@@ -15,14 +19,15 @@ const SYNCS = 7;
 const SYNC_REQUESTS = 8;
 const STOPPED = 9;
 const ROOTS_WANTED = 10;
+const THREAD_ID = 11;
 const HEADER_WORDS = 16;
 
-/** What a kick asks of the FUSE thread (bits of `wanted`). */
-export const WANT = { FLUSH: 1, STOP: 2 } as const;
+/** What is asked of the FUSE thread (bits of `wanted`). */
+export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4 } as const;
 
 /**
  * What the FUSE thread, the syncer thread and the controller share: a ring of FSYNC requests that wait for an fdatasync, how far the log is
- * written and how far it is durable, and what a kick is for. One producer (the FUSE thread), one consumer (the syncer).
+ * written and how far it is durable, and what is asked of the FUSE thread. One producer (the FUSE thread), one consumer (the syncer).
  * Sizes are written before, and read after, an atomic access to the ring's head, which orders them.
  */
 export class SyncRing {
@@ -64,23 +69,52 @@ export class SyncRing {
     return { syncs: Atomics.load(this.words, SYNCS), requests: Atomics.load(this.words, SYNC_REQUESTS) };
   }
 
-  /** FUSE thread: one more request was served. Only tells the syncer that something happened. */
-  countRequest(): void {
-    this.words[REQUESTS]!++;
-  }
-
+  /** Requests so far, more or less: it grows when there are some. */
   get requests(): number {
     return Atomics.load(this.words, REQUESTS);
   }
 
-  /** Anyone, before a kick: what it is for. */
-  want(bits: number): void {
-    Atomics.or(this.words, WANTED, bits);
+  /** FUSE thread: the number by which it can be woken. */
+  set threadId(id: number) {
+    Atomics.store(this.words, THREAD_ID, id);
   }
 
-  /** FUSE thread: takes what kicks asked for. */
+  /** Anyone: asks the FUSE thread for something, and wakes it. It may have been about to block: see `nudge`. */
+  want(bits: number): void {
+    Atomics.or(this.words, WANTED, bits);
+    this.nudge();
+  }
+
+  /** Wakes the FUSE thread if it has not yet taken what was asked; returns whether it has. */
+  nudge(): boolean {
+    if (Atomics.load(this.words, WANTED) === 0) return true;
+    const id = Atomics.load(this.words, THREAD_ID);
+    if (id !== 0) wakeThread(id);
+    return false;
+  }
+
+  /** Waits until the FUSE thread has taken what was asked of it, nudging; false when it did not within `timeoutMs`. Not for the FUSE thread. */
+  nudgeUntilTaken(timeoutMs: number): boolean {
+    const deadline = performance.now() + timeoutMs;
+    while (!this.nudge()) {
+      if (performance.now() > deadline) return false;
+      const bits = Atomics.load(this.words, WANTED);
+      if (bits !== 0) Atomics.wait(this.words, WANTED, bits, NUDGE_MS);
+    }
+    return true;
+  }
+
+  /** FUSE thread, before every request: whether something is asked of it. Counts requests on the way, so that the syncer can tell quiet times. */
+  checkIn(): boolean {
+    this.words[REQUESTS]!++;
+    return this.words[WANTED] !== 0;
+  }
+
+  /** FUSE thread: takes what is asked of it. */
   takeWanted(): number {
-    return Atomics.exchange(this.words, WANTED, 0);
+    const bits = Atomics.exchange(this.words, WANTED, 0);
+    Atomics.notify(this.words, WANTED);
+    return bits;
   }
 
   /** FUSE thread: an fdatasync of the first `size` bytes is wanted; `unique` is the request that waits for it. False when the ring is full. */

@@ -2,7 +2,7 @@ import { fdatasyncSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { toErrorData } from '../mdm/error.ts';
 import type { RootMessage } from './control.ts';
-import { kick, writeAnswer } from './fuse/device.ts';
+import { writeAnswer } from './fuse/device.ts';
 import { openHasher } from './log/hasher.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
@@ -19,6 +19,8 @@ export interface SyncWorkerData {
 /** Hashing goes on when no request came for this long, in pieces after each of which a waiting FSYNC gets its turn. */
 const QUIET_MS = 200;
 const HASH_BYTES = 256 << 10;
+/** How long the FUSE thread is nudged to commit; it may be in the middle of a long request. */
+const REMIND_MS = 10;
 
 /**
  * The syncer thread of a mount: one fdatasync for all FSYNC requests that wait, which it then answers itself; the FUSE thread goes on
@@ -68,7 +70,6 @@ class Syncer {
     ring.complete(count, size, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
     if (ok) return;
     ring.want(WANT.FLUSH);
-    kick(data.deviceFd);
   }
 
   /** Has the FUSE thread write and commit what came since the last time. */
@@ -76,8 +77,8 @@ class Syncer {
     this.sinceCommitMs = 0;
     if (this.ring.requests === this.requestsCommitted) return;
     this.ring.want(WANT.FLUSH);
-    kick(this.data.deviceFd);
-    // The kick itself is one request more.
+    this.ring.nudgeUntilTaken(REMIND_MS);
+    // Being woken counts as a request.
     this.requestsCommitted = this.ring.requests + 1;
   }
 

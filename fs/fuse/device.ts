@@ -1,8 +1,8 @@
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants as fsConstants, openSync } from 'node:fs';
+import { constants } from 'node:os';
 import koffi from 'koffi';
 import { PgError } from '../../mdm/error.ts';
 import { ERRNO, errnoName, errnoOf } from './errno.ts';
-import { NOTIFY, ROOT_NODE_ID } from './protocol.ts';
 
 /** The FUSE device and the system calls around it that Node does not have: mount(2), umount2(2), and read(2) without exceptions. */
 
@@ -11,6 +11,11 @@ const cRead = libc.func('long read(int, void *, size_t)');
 const cWrite = libc.func('long write(int, void *, size_t)');
 const cMount = libc.func('int mount(const char *, const char *, const char *, unsigned long, const char *)');
 const cUmount2 = libc.func('int umount2(const char *, int)');
+
+const cDlsym = libc.func('void *dlsym(void *, const char *)');
+const cSigaction = libc.func('int sigaction(int, const void *, void *)');
+const cGettid = libc.func('int gettid()');
+const cTgkill = libc.func('int tgkill(int, int, int)');
 
 /** mount(2) flags. */
 const MS_RDONLY = 1;
@@ -44,7 +49,7 @@ export function writeAnswer(fd: number, uniqueLow: number, uniqueHigh: number, e
 /** Opens /dev/fuse. PgError('NO_FUSE') when this machine or this user has none. */
 export function openDevice(): number {
   try {
-    return openSync('/dev/fuse', constants.O_RDWR);
+    return openSync('/dev/fuse', fsConstants.O_RDWR);
   } catch (cause) {
     throw new PgError('NO_FUSE', `cannot open /dev/fuse: ${(cause as Error).message}`, {
       hint: 'load the module (modprobe fuse), or give the container the device; see pg doctor',
@@ -91,17 +96,30 @@ export function detachPath(mountPoint: string): void {
 }
 
 /**
- * Wakes the thread that is blocked reading `fd`: asks the kernel for the cached pages of the root directory beyond its end, which it answers
- * with a NOTIFY_REPLY request of no bytes (FUSE_NOTIFY_RETRIEVE). Needs no path, no thread pool and no answer from the server, and works
- * for as long as the connection does. Returns false when it has ended.
+ * The signal that wakes a thread out of a blocking read(2) of the device: it is ignored by default, and nothing else here uses it.
+ * FUSE itself offers no way: an invalidation makes no request, and a RETRIEVE wants a regular file that the kernel has cached.
  */
-export function kick(fd: number): boolean {
-  const message = Buffer.alloc(16 + 32);
-  message.writeUInt32LE(message.length, 0);
-  message.writeInt32LE(NOTIFY.RETRIEVE, 4);
-  message.writeBigUInt64LE(BigInt(ROOT_NODE_ID), 16 + 8);
-  message.writeBigUInt64LE(2n ** 40n, 16 + 16);
-  return writeDevice(fd, message, message.length) === message.length;
+const WAKE_SIGNAL = constants.signals.SIGURG;
+/** `struct sigaction` of glibc on 64-bit machines: handler, mask of 128 bytes, flags, restorer. */
+const SIGACTION_BYTES = 152;
+
+/**
+ * Makes the calling thread one that `wakeThread` can wake: gives the wake signal a handler that does nothing, without SA_RESTART, so that the
+ * read fails with EINTR. Returns the thread's number. The handler is a function of libc, called on the interrupted thread: no JavaScript runs.
+ */
+export function becomeWakeable(): number {
+  const action = Buffer.alloc(SIGACTION_BYTES);
+  action.writeBigUInt64LE(koffi.address(cDlsym(null, 'getpid')), 0);
+  if (cSigaction(WAKE_SIGNAL, action, null) !== 0) throw new Error(`sigaction: ${errnoName(koffi.errno())}`);
+  return cGettid() as number;
+}
+
+/**
+ * Sends the wake signal to a thread of this process. It may arrive a moment before the thread blocks and so wake nobody: whoever must be sure
+ * looks whether he was heard, and sends it again.
+ */
+export function wakeThread(threadId: number): void {
+  cTgkill(process.pid, threadId, WAKE_SIGNAL);
 }
 
 /** Closes the device: a connection that nobody else holds ends, and its mount answers ENOTCONN from then on. */

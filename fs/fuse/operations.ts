@@ -3,7 +3,7 @@ import * as inode from './inode.ts';
 import * as namespace from './namespace.ts';
 import { init } from './negotiate.ts';
 import { OPCODE, OPCODE_COUNT, type OpcodeName } from './protocol.ts';
-import { NO_REPLY, type Operation } from './session.ts';
+import type { Operation } from './session.ts';
 
 const unsupported: Operation = () => -ERRNO.ENOSYS;
 const nothing: Operation = () => 0;
@@ -52,7 +52,6 @@ const TABLE: Partial<Record<OpcodeName, Operation>> = {
   RELEASEDIR: nothing,
   DESTROY: nothing,
   IOCTL: () => -ERRNO.ENOTTY,
-  NOTIFY_REPLY: () => NO_REPLY,
 };
 
 /** Operations that change something: refused with EROFS on a read-only mount. */

@@ -137,9 +137,6 @@ export const WRITE_KILL_SUIDGID = 1 << 2;
 /** `FUSE_OPEN_KILL_SUIDGID`. */
 export const OPEN_KILL_SUIDGID = 1 << 0;
 
-/** `enum fuse_notify_code`, written to the device with unique 0. */
-export const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3, RETRIEVE: 5, RESEND: 7 } as const;
-
 /** Sizes of the structures that answer. */
 export const ATTR_BYTES = 88;
 export const ATTR_OUT_BYTES = 16 + ATTR_BYTES;

@@ -3,7 +3,7 @@ import { readDevice, writeDevice } from './device.ts';
 import { ERRNO, errnoName, errnoOfError } from './errno.ts';
 import { Lookups } from './lookups.ts';
 import { operationTable } from './operations.ts';
-import { OPCODE, OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
+import { OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { newSession, NO_REPLY, type Operation, type ServeHooks, type ServeSettings, type Session } from './session.ts';
@@ -23,15 +23,13 @@ export class Server {
     this.operations = operationTable(settings.readOnly);
   }
 
-  /** Serves until the filesystem is unmounted or the connection aborted, or a kick says stop. Throws when the device fails otherwise. */
+  /** Serves until the filesystem is unmounted or the connection aborted, or `attend` says stop. Throws when the device fails otherwise. */
   run(): void {
     const { fd, request, session } = this;
-    for (;;) {
+    while (session.hooks.attend()) {
       const received = readDevice(fd, request.bytes);
       if (received > 0) {
         if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);
-        session.hooks.counted();
-        if (request.opcode === OPCODE.NOTIFY_REPLY && !session.hooks.kicked()) return;
         this.answer();
       } else if (!goesOn(received)) return;
     }

@@ -21,10 +21,8 @@ export interface ServeHooks {
    * (the loop answers at once), false when the syncer will answer. Throws what the caller gets as an errno.
    */
   sync(uniqueLow: number, uniqueHigh: number): boolean;
-  /** The controller kicked the loop (see `kick`); false ends it. */
-  kicked(): boolean;
-  /** A request was read. */
-  counted(): void;
+  /** Called before every read of the device, and so after a wake: does what was asked for meanwhile. False ends the loop. */
+  attend(): boolean;
   /** Something that an errno does not tell: a corrupt sector, a bug. */
   report(message: string): void;
 }

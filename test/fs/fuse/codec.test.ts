@@ -96,7 +96,7 @@ describe('fs/fuse: the codec on literal bytes', () => {
   function serve(answers: Partial<View>, opcode: number, nodeid: bigint, bodyHex: string, readOnly = false): string {
     const recorded = recording(answers);
     calls = recorded.calls;
-    const hooks = { sync: () => false, kicked: () => true, counted: () => {}, report: assert.fail };
+    const hooks = { sync: () => false, attend: () => true, report: assert.fail };
     session = newSession(recorded.view, new Lookups(), { readOnly, writeback: true }, hooks);
     session.maxPayload = 1 << 20;
     wire(request, opcode, nodeid, bodyHex, 1000, 100);
