@@ -6,6 +6,7 @@ import type { Usage } from './cgroup.ts';
 import { connectShim, type AttachOptions, type ControlClient, type ExecOptions, type FrameHandler } from './control.ts';
 import { nameTaken } from './create.ts';
 import { type Lock, waitLock } from './lock.ts';
+import { requireOwner } from './migrate-state.ts';
 import { checkName, claimName, containerIds, releaseName, resolveContainer } from './names.ts';
 import {
   type ContainerRecord,
@@ -278,6 +279,7 @@ async function withStoppedRoot<T>(
   const lock = await lockStopped(roots, id);
   try {
     const record = readRecord(roots, id);
+    if (!readOnly) requireOwner(roots, id, record.name);
     const mountPoint = rootPathOf(roots, id);
     mkdirSync(mountPoint, { recursive: true, mode: 0o700 });
     const mount = await startMount({

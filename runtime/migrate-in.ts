@@ -18,7 +18,16 @@ import { checkArrival, nameTaken } from './migrate-check.ts';
 import { openRelease } from './migrate-release.ts';
 import { readOwnership, writeOwnership, type SignedRelease } from './migrate-state.ts';
 import { checkName, claimName, releaseName, shortId } from './names.ts';
-import { lockPath, logDirOf, readRecord, recordPath, writeRecord, type ContainerRecord } from './record.ts';
+import {
+  lockPath,
+  logDirOf,
+  readRecord,
+  readState,
+  recordPath,
+  writeRecord,
+  writeState,
+  type ContainerRecord,
+} from './record.ts';
 
 /** What the receiving side needs of the daemon. */
 export interface Landing {
@@ -194,6 +203,8 @@ export class MigrateIn {
       startDue: flagOf(body, 'start'),
     });
     replica.close();
+    const position = { epoch: release.epoch, size, root: Buffer.from(root).toString('hex') };
+    writeState(roots, record.id, { ...readState(roots, record.id), position });
     lock.release();
     this.#arriving = undefined;
     log(`container ${record.name} is this node's from epoch ${release.epoch}`);

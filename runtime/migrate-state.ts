@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
+import type { ContainerRecord } from './record.ts';
 
 /**
  * Who may run a container: `containers/<id>/ownership.json`, always written durably. A container that never moved has no such file: it is owned
@@ -107,6 +108,13 @@ export function requireOwner(roots: Roots, id: string, name: string): void {
       hint: 'wait for the move to end; if it fails the container starts again by itself',
     });
   }
+}
+
+/** Whether the container is to be removed when it ends (`--rm`): not while it is stopped only to be moved, nor what a move has left here. */
+export function removesItself(roots: Roots, record: ContainerRecord): boolean {
+  if (!record.config.autoRemove) return false;
+  const { role, moving } = readOwnership(roots, record.id);
+  return role === 'owner' && moving === null;
 }
 
 /** What a listing says instead of the status of a container that is not owned here; undefined when it is. */

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { containerDir, containerRunDir, containersDir, type Roots } from '../store/paths.ts';
 import { connectShim } from './control.ts';
 import { tryLock } from './lock.ts';
+import { removesItself } from './migrate-state.ts';
 import { releaseName } from './names.ts';
 import { detachMount } from './native.ts';
 import { disconnect, leftoverNetwork } from './network/bridge.ts';
@@ -100,7 +101,7 @@ export async function currentState(roots: Roots, id: string): Promise<ContainerS
     const cleaned = await cleanUpAfterShim(roots, id);
     const record = readRecord(roots, id);
     // --rm promises that nothing stays, also when its shim could not keep it.
-    if (record.config.autoRemove) await removeContainerFiles(roots, record, true);
+    if (removesItself(roots, record)) await removeContainerFiles(roots, record, true);
     return cleaned;
   } finally {
     lock.release();

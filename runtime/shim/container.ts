@@ -8,6 +8,7 @@ import { cgroupPaths, oomKills } from '../cgroup.ts';
 import type { AttachOptions, ExecOptions } from '../control.ts';
 import { findInit, hostCgroup, hostDevices, hostLimits } from '../host.ts';
 import type { Lock } from '../lock.ts';
+import { removesItself } from '../migrate-state.ts';
 import { syncfs } from '../native.ts';
 import { connectToBridge, disconnect, publishPorts } from '../network/bridge.ts';
 import { writeEtcFiles } from '../network/etc-files.ts';
@@ -227,7 +228,7 @@ export class RunningContainer {
     if (state.finishedAt < state.startedAt) state.finishedAt = timestamp();
     this.save();
     await rm(this.runDir, { recursive: true, force: true });
-    if (record.config.autoRemove) await removeContainerFiles(this.roots, record, true);
+    if (removesItself(this.roots, record)) await removeContainerFiles(this.roots, record, true);
     this.lock.release();
     this.trace.mark('end');
     for (const waiter of this.exitWaiters.splice(0)) waiter(state.exitCode);
@@ -239,7 +240,7 @@ export class RunningContainer {
     if (this.mount === undefined) return;
     try {
       // What is about to be removed need not be made durable.
-      if (!this.record.config.autoRemove) await this.commit();
+      if (!removesItself(this.roots, this.record)) await this.commit();
     } finally {
       await this.mount.unmount(true);
     }
