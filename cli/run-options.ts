@@ -84,13 +84,14 @@ function parseRestart(text: string): RestartPolicy {
   return { name: name as RestartPolicy['name'], maximumRetries: Number(retries ?? 0) };
 }
 
+const limitValue = (word: string): number => (word === '-1' ? Number.MAX_SAFE_INTEGER : Number(word));
+
 /** `nofile=1024:2048`; -1 is no limit. */
 function parseUlimit(text: string): { name: string; soft: number; hard: number } {
   const match = /^([a-z]+)=(-?\d+)(?::(-?\d+))?$/.exec(text);
   if (match === null) throw bad(`invalid ulimit argument: ${text}`, '--ulimit NAME=SOFT[:HARD]');
-  const value = (word: string): number => (word === '-1' ? Number.MAX_SAFE_INTEGER : Number(word));
-  const soft = value(match[2]!);
-  return { name: match[1]!, soft, hard: match[3] === undefined ? soft : value(match[3]) };
+  const soft = limitValue(match[2]!);
+  return { name: match[1]!, soft, hard: match[3] === undefined ? soft : limitValue(match[3]) };
 }
 
 /** `SOURCE[:TARGET[:rwm]]` */

@@ -22,6 +22,7 @@ const c = {
   recvmsg: libc.func('long recvmsg(int fd, void *message, int flags)'),
   shutdown: libc.func('int shutdown(int fd, int how)'),
   close: libc.func('int close(int fd)'),
+  mknod: libc.func('int mknod(void *path, unsigned int mode, unsigned long rdev)'),
   openat2: libc.func('long syscall(long number, int dirfd, const char *path, void *how, long size)'),
 };
 
@@ -106,6 +107,11 @@ export function syncfs(fd: number): Promise<void> {
 /** umount2(2) with MNT_DETACH; false when nothing was mounted there. */
 export function detachMount(path: string): boolean {
   return c.umount2(path, 2) === 0;
+}
+
+/** mknod(2) with a path of bytes, for FIFOs and device nodes; `rdev` as stat(2) has it. */
+export function makeNode(path: Buffer, mode: number, rdev: number): void {
+  if (c.mknod(Buffer.concat([path, Buffer.alloc(1)]), mode, rdev) !== 0) throw failed('mknod', path.toString());
 }
 
 const RESOLVE_IN_ROOT = 0x10;

@@ -110,13 +110,13 @@ async function follow(
 ): Promise<Position> {
   let at = begin;
   let over = false;
-  let wake: () => void = () => {};
+  let wake: (() => void) | undefined;
   const ended = until.then(() => {
     over = true;
-    wake();
+    wake?.();
   });
   const watcher = watch(dirname(path), (_event, name) => {
-    if (name === basename(path)) wake();
+    if (name === basename(path)) wake?.();
   });
   try {
     for (;;) {

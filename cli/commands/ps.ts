@@ -106,9 +106,10 @@ function commandOf({ record }: Row, noTrunc: boolean): string {
   return `"${noTrunc || text.length <= COMMAND_SHOWN ? text : `${text.slice(0, COMMAND_SHOWN - 1)}…`}"`;
 }
 
+const since = (time: string): string => humanDuration(Date.now() - Date.parse(time));
+
 function statusOf({ state, absence }: Row): string {
   if (absence !== undefined) return absence;
-  const since = (time: string): string => humanDuration(Date.now() - Date.parse(time));
   switch (state.status) {
     case 'running':
       return `Up ${since(state.startedAt)}`;

@@ -1,0 +1,73 @@
+import { resolve } from 'node:path';
+import { Args, Flags } from '@oclif/core';
+import { PgError } from '../../mdm/error.ts';
+import { withContainerRoot } from '../../runtime/containers.ts';
+import { copyBetween, packFrom, type Place, unpackTo } from '../../runtime/copy/copy.ts';
+import { PgCommand } from '../base.ts';
+
+export default class Cp extends PgCommand {
+  static override summary = 'Copy files between a container and the host.';
+  static override description = `One of the two is CONTAINER:PATH; the other a path here, or - for a tar on stdin or stdout. A directory is copied
+whole; SRC/. copies what is in it. The container need not run. Copies into a container are root's, copies here the caller's, unless -a
+keeps the owners.`;
+  static override examples = [
+    '<%= config.bin %> cp web:/etc/nginx ./nginx',
+    '<%= config.bin %> cp index.html web:/usr/share/nginx/html/',
+    '<%= config.bin %> cp web:/var/log - | tar tv',
+  ];
+  static override flags = {
+    archive: Flags.boolean({ char: 'a', description: 'keep owners' }),
+    'follow-link': Flags.boolean({ char: 'L', description: 'follow a symlink that SRC is' }),
+  };
+  static override args = {
+    source: Args.string({ description: 'CONTAINER:PATH, a path, or -', required: true }),
+    destination: Args.string({ description: 'CONTAINER:PATH, a path, or -', required: true }),
+  };
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(Cp);
+    this.needRoot('pg cp');
+    const roots = this.roots(flags);
+    const source = inContainer(args.source);
+    const destination = inContainer(args.destination);
+    if ((source === undefined) === (destination === undefined)) {
+      throw new PgError('BAD_USAGE', 'one of source and destination must be CONTAINER:PATH', {
+        hint: 'a path here with a colon in it begins with ./ or /',
+      });
+    }
+    if (source !== undefined) {
+      await withContainerRoot(roots, source.container, true, async (rootPath) => {
+        const from = { rootPath, path: source.path };
+        const own = { uid: process.getuid!(), gid: process.getgid!() };
+        if (args.destination === '-') await packFrom(from, flags['follow-link'], writeOut);
+        else await copyBetween(from, here(args.destination), flags.archive ? 'keep' : own, flags['follow-link']);
+      });
+    } else {
+      await withContainerRoot(roots, destination!.container, false, async (rootPath) => {
+        const to = { rootPath, path: destination!.path };
+        const owner = flags.archive ? 'keep' : { uid: 0, gid: 0 };
+        // What comes as a tar says itself whose it is.
+        if (args.source === '-') await unpackTo(to, process.stdin, 'keep');
+        else await copyBetween(here(args.source), to, owner, flags['follow-link']);
+      });
+    }
+  }
+}
+
+/** A path of the host; a final `/` or `/.` means something. */
+function here(path: string): Place {
+  const end = /(\/\.?|^\.)$/.exec(path)?.[0] ?? '';
+  return { rootPath: '/', path: resolve(path) + (end === '.' ? '/.' : end) };
+}
+
+/** `CONTAINER:PATH`; not a path of the host, which begins with `/` or `.` or has no colon. */
+function inContainer(text: string): { container: string; path: string } | undefined {
+  const at = text.indexOf(':');
+  if (at <= 0 || text.startsWith('/') || text.startsWith('.')) return undefined;
+  const path = text.slice(at + 1);
+  return { container: text.slice(0, at), path: path.startsWith('/') ? path : `/${path}` };
+}
+
+async function writeOut(piece: Uint8Array): Promise<void> {
+  if (!process.stdout.write(piece)) await new Promise((drained) => process.stdout.once('drain', drained));
+}

@@ -1,0 +1,166 @@
+import * as fs from 'node:fs';
+import { PgError } from '../../mdm/error.ts';
+import type { CopyEntry, EntryKind } from './entry.ts';
+import { SafeDir } from './safe-dir.ts';
+
+function kindOf(stat: fs.Stats): EntryKind | undefined {
+  if (stat.isFile()) return 'file';
+  if (stat.isDirectory()) return 'directory';
+  if (stat.isSymbolicLink()) return 'symlink';
+  if (stat.isFIFO()) return 'fifo';
+  if (stat.isCharacterDevice()) return 'char';
+  if (stat.isBlockDevice()) return 'block';
+  return undefined;
+}
+
+/**
+ * The entry `name` of a directory, and everything below it, as entries whose paths begin with `as` (empty: what is in the directory `name` goes
+ * straight into the destination). Directories come before what is in them; sockets are left out.
+ */
+export function* walk(dir: SafeDir, name: string, as: string, seen = new Map<string, string>()): Iterable<CopyEntry> {
+  const stat = dir.lstat(name);
+  const kind = stat && kindOf(stat);
+  if (stat === undefined || kind === undefined) return;
+  const entry: CopyEntry = {
+    path: as,
+    kind,
+    mode: stat.mode & 0o7777,
+    uid: stat.uid,
+    gid: stat.gid,
+    mtimeMs: stat.mtimeMs,
+    size: kind === 'file' ? stat.size : 0,
+    linkName: kind === 'symlink' ? dir.readlink(name) : '',
+    rdev: stat.rdev,
+    read: () => dir.read(name, stat.size),
+  };
+  if (kind !== 'directory' && stat.nlink > 1) {
+    const identity = `${stat.dev}:${stat.ino}`;
+    const first = seen.get(identity);
+    if (first !== undefined) {
+      yield { ...entry, kind: 'hardlink', size: 0, linkName: first };
+      return;
+    }
+    seen.set(identity, as);
+  }
+  yield entry;
+  if (kind !== 'directory') return;
+  const below = dir.directory(name);
+  try {
+    for (const child of below.names()) yield* walk(below, child, as === '' ? child : `${as}/${child}`, seen);
+  } finally {
+    below.close();
+  }
+}
+
+/** Whose the copies are: as they were, or one owner's. */
+export type Ownership = 'keep' | { uid: number; gid: number };
+
+/** Writes entries below a directory. Existing files are replaced, directories merged; symlinks on the way are never followed. */
+export class Extractor {
+  private readonly base: SafeDir;
+  private readonly ownership: Ownership;
+  /** Directories get their times when everything is in them. */
+  private readonly directoryTimes: { path: string; mtimeMs: number }[] = [];
+
+  constructor(base: SafeDir, ownership: Ownership) {
+    this.base = base;
+    this.ownership = ownership;
+  }
+
+  async extract(entry: CopyEntry): Promise<void> {
+    const parts = entry.path.split('/').filter((part) => part !== '' && part !== '.');
+    if (parts.includes('..'))
+      throw new PgError('BAD_ARCHIVE', `the archive names ${JSON.stringify(entry.path)}, which has '..' in it`);
+    const name = parts.pop();
+    // The destination directory itself keeps what it is.
+    if (name === undefined) return;
+    await this.inParent(parts, async (dir) => {
+      if (entry.kind === 'directory' && dir.lstat(name)?.isDirectory() === true && this.ownership !== 'keep') return;
+      await this.make(dir, name, entry);
+      if (entry.kind === 'hardlink') return;
+      const { uid, gid } = this.ownership === 'keep' ? entry : this.ownership;
+      dir.setOwner(name, uid, gid);
+      if (entry.kind !== 'symlink') this.setMode(dir, name, entry);
+      dir.setTime(name, entry.mtimeMs);
+      if (entry.kind === 'directory') this.directoryTimes.push({ path: entry.path, mtimeMs: entry.mtimeMs });
+    });
+  }
+
+  async finish(): Promise<void> {
+    for (const { path, mtimeMs } of this.directoryTimes.toReversed()) {
+      const parts = path.split('/').filter(Boolean);
+      const name = parts.pop()!;
+      await this.inParent(parts, async (dir) => dir.setTime(name, mtimeMs));
+    }
+  }
+
+  private async make(dir: SafeDir, name: string, entry: CopyEntry): Promise<void> {
+    try {
+      switch (entry.kind) {
+        case 'directory':
+          return dir.makeDirectory(name).close();
+        case 'symlink':
+          return dir.symlink(name, entry.linkName);
+        case 'hardlink':
+          return await this.hardLink(dir, name, entry.linkName);
+        case 'file':
+          return await writeFile(dir, name, entry);
+        case 'fifo':
+          return dir.node(name, fs.constants.S_IFIFO | entry.mode, 0);
+        case 'char':
+          return dir.node(name, fs.constants.S_IFCHR | entry.mode, entry.rdev);
+        case 'block':
+          return dir.node(name, fs.constants.S_IFBLK | entry.mode, entry.rdev);
+      }
+    } catch (cause) {
+      if (!['EISDIR', 'EPERM'].includes((cause as NodeJS.ErrnoException).code ?? '')) throw cause;
+      if (dir.lstat(name)?.isDirectory() !== true) throw cause;
+      throw new PgError('BAD_USAGE', `cannot overwrite directory ${JSON.stringify(entry.path)} with non-directory`, {
+        cause,
+      });
+    }
+  }
+
+  private async hardLink(dir: SafeDir, name: string, target: string): Promise<void> {
+    const parts = target.split('/').filter((part) => part !== '' && part !== '.');
+    const targetName = parts.pop();
+    if (targetName === undefined || parts.includes('..') || targetName === '..') {
+      throw new PgError('BAD_ARCHIVE', `a hard link to ${JSON.stringify(target)}`);
+    }
+    await this.inParent(parts, async (from) => dir.link(name, from, targetName));
+  }
+
+  private setMode(dir: SafeDir, name: string, entry: CopyEntry): void {
+    if (entry.kind === 'directory') {
+      const made = dir.directory(name);
+      fs.fchmodSync(made.fd, entry.mode);
+      made.close();
+    } else if (entry.kind === 'file') dir.setFileMode(name, entry.mode);
+  }
+
+  /** Descends from the base; directories on the way that the archive did not name are made. */
+  private async inParent(parts: string[], action: (dir: SafeDir) => Promise<void>): Promise<void> {
+    const opened: SafeDir[] = [];
+    let dir = this.base;
+    try {
+      for (const part of parts) {
+        dir = dir.makeDirectory(part);
+        opened.push(dir);
+      }
+      await action(dir);
+    } finally {
+      for (const made of opened) made.close();
+    }
+  }
+}
+
+async function writeFile(dir: SafeDir, name: string, entry: CopyEntry): Promise<void> {
+  const fd = dir.create(name);
+  try {
+    for await (const chunk of entry.read()) {
+      for (let at = 0; at < chunk.length;) at += fs.writeSync(fd, chunk, at);
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
