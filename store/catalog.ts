@@ -50,7 +50,7 @@ export class Catalog {
   claimContent(key: Buffer): Extent[] | undefined {
     const value = this.contents.get(key);
     if (!value || !this.condemned.has(markKey('c', key))) return value && decodeExtents(value);
-    return this.index.unsyncedTransaction(() => {
+    return this.index.transaction(() => {
       const still = this.contents.get(key);
       if (!still) return undefined;
       const extents = decodeExtents(still);
@@ -65,7 +65,7 @@ export class Catalog {
     if (isZeroSector(root)) return true;
     if (!this.sectors.has(root)) return false;
     if (!this.condemned.has(markKey('s', root))) return true;
-    return this.index.unsyncedTransaction(() => {
+    return this.index.transaction(() => {
       if (!this.sectors.has(root)) return false;
       this.condemned.remove(markKey('s', root));
       return true;
@@ -75,11 +75,12 @@ export class Catalog {
   /** To be called before a sector file is renamed into place: the collector may have been about to unlink an old one of that name. */
   keepFile(root: Uint8Array): void {
     const key = markKey('x', root);
-    if (this.condemned.has(key)) this.index.unsyncedTransaction(() => this.condemned.remove(key));
+    if (this.condemned.has(key)) this.index.transaction(() => this.condemned.remove(key));
   }
 
   /** Records a sector whose file, with `used` bytes before its zero tail, is in place. Call it inside a transaction. */
   putSector(root: Uint8Array, used: number): void {
+    this.condemned.remove(markKey('x', root));
     if (this.sectors.has(root)) {
       this.condemned.remove(markKey('s', root));
       return;

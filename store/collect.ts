@@ -20,21 +20,15 @@ export interface CollectResult {
   waitingFor: string[];
 }
 
-/** Where sector files are. */
+/** Where things are. */
 export interface CollectPlaces {
+  leasesDir: string;
   sectorsDir: string;
   temporaryDir: string;
   pathOf(root: Uint8Array): string;
 }
 
-interface Look {
-  /** Epoch at which the oldest living lease began; infinite if none lives. */
-  oldest: number;
-  purposes: string[];
-  ids: Set<string>;
-  /** Leases ever begun. */
-  begun: number;
-}
+type MarkLive = () => Iterable<Reachable> | AsyncIterable<Reachable>;
 
 /** Tables whose entries are collected, with the mark of each. */
 const KINDS = [
@@ -44,72 +38,56 @@ const KINDS = [
 ] as const satisfies readonly (readonly [string, Mark])[];
 
 /**
- * Two steps, so that nothing is lost to someone who works at the same time (docs/formats/store.md, "Collection"). What is dead is condemned first; it is removed
- * once no lease lives that began before that, if it is still dead and still condemned. When no lease lived or began while we marked, both steps are one.
+ * What is dead is condemned first. It is removed only if it is dead again when everything is marked anew, still condemned, and no lease lives that began before it
+ * was condemned: whoever began later saw the mark, and takes it off before relying on the thing (docs/formats/store.md, "Collection").
  */
-export async function collect(
-  index: Index,
-  places: CollectPlaces,
-  mark: () => Iterable<Reachable> | AsyncIterable<Reachable>,
-): Promise<CollectResult> {
-  const before = look(index);
-  const live = await reach(index, mark());
-  const dead = KINDS.map(([table, kind]) => [table, kind, deadOf(index, table, live)] as const);
+export async function collect(index: Index, places: CollectPlaces, mark: MarkLive): Promise<CollectResult> {
   const result: CollectResult = { contents: 0, nodes: 0, sectors: 0, bytes: 0, waitingFor: [] };
-  index.transaction(() => {
-    const now = look(index);
-    const alone = before.oldest === Infinity && now.begun === before.begun;
-    const condemned = index.table('condemned');
-    uncondemnLiving(index, live);
-    const epoch = index.counter('epoch', 1);
-    for (const [table, kind, keys] of dead) {
-      for (const key of keys) {
-        const since = condemned.get(markKey(kind, key))?.readDoubleLE(0);
-        if (alone || (since !== undefined && since < before.oldest)) {
-          if (remove(index, table, kind, key)) result[table]++;
-        } else if (since === undefined) condemned.put(markKey(kind, key), epochBytes(epoch));
-      }
-    }
-    if (!alone && dead.some(([, , keys]) => keys.length > 0))
-      result.waitingFor = [...new Set([...before.purposes, ...now.purposes])];
-  });
-  result.bytes += unlinkRemoved(index, places);
-  result.bytes += unlinkStrays(index, places);
+  condemn(index, places, await reach(index, mark()));
+  const condemned = index.table('condemned');
+  if ([...condemned.keys({ limit: 1 })].length > 0) {
+    const { oldest } = look(places);
+    const removable = [...condemned.range()].filter(
+      ({ key, value }) => key[0] !== UNLINK && value.readDoubleLE(0) < oldest,
+    );
+    if (removable.length > 0) remove(index, await reach(index, mark()), oldest, result);
+    result.bytes += unlinkMarked(index, places);
+  }
+  result.bytes += removeTemporaries(places);
+  if (condemned.count() > 0) result.waitingFor = look(places).purposes;
   return result;
 }
 
-function look(index: Index): Look {
-  return index.unsyncedTransaction(() => {
-    const leases = livingLeases(index.table('leases'));
-    return {
-      oldest: Math.min(Infinity, ...leases.map(({ record }) => record.epoch)),
-      purposes: leases.map(({ record }) => record.purpose),
-      ids: new Set(leases.map(({ id }) => id)),
-      begun: index.counter('leases begun', 0),
-    };
-  });
+const UNLINK = 'x'.charCodeAt(0);
+
+/** Epoch at which the oldest living lease began (infinite if none lives), and what the leases are for. */
+function look(places: CollectPlaces): { oldest: number; purposes: string[] } {
+  const leases = livingLeases(places.leasesDir);
+  return {
+    oldest: Math.min(Infinity, ...leases.map(({ record }) => record.epoch)),
+    purposes: [...new Set(leases.map(({ record }) => record.purpose))],
+  };
 }
 
 /** Names of everything that must stay: the mark's letter, then the key, as latin1. */
 async function reach(index: Index, marked: Iterable<Reachable> | AsyncIterable<Reachable>): Promise<Set<string>> {
   const live = new Set<string>();
   const contents = index.table('contents');
+  const add = (kind: Mark, key: Uint8Array): void => void live.add(markKey(kind, key).toString('latin1'));
   for await (const item of marked) {
     switch (item.kind) {
       case 'content': {
         const key = contentKey(item.ref);
-        const name = markKey('c', key).toString('latin1');
-        if (live.has(name)) break;
-        live.add(name);
+        add('c', key);
         const value = contents.get(key);
-        for (const { sector } of value ? decodeExtents(value) : []) live.add(markKey('s', sector).toString('latin1'));
+        for (const { sector } of value ? decodeExtents(value) : []) add('s', sector);
         break;
       }
       case 'node':
-        live.add(markKey('n', item.hash).toString('latin1'));
+        add('n', item.hash);
         break;
       case 'sector':
-        live.add(markKey('s', item.root).toString('latin1'));
+        add('s', item.root);
         break;
       default:
         item satisfies never;
@@ -118,63 +96,79 @@ async function reach(index: Index, marked: Iterable<Reachable> | AsyncIterable<R
   return live;
 }
 
-function deadOf(index: Index, table: string, live: ReadonlySet<string>): Buffer[] {
-  const kind = KINDS.find(([name]) => name === table)![1];
-  return [...index.table(table).keys()].filter((key) => !live.has(markKey(kind, key).toString('latin1')));
+/** Puts a mark on everything that is not in `live`, and on sector files that are not in the index; takes it off what lives. */
+function condemn(index: Index, places: CollectPlaces, live: ReadonlySet<string>): void {
+  const condemned = index.table('condemned');
+  const isLive = (key: Buffer): boolean => live.has(key.toString('latin1'));
+  const strays = strayFiles(index, places);
+  const saved = [...condemned.keys()].filter(isLive);
+  const dead = KINDS.flatMap(([table, kind]) =>
+    [...index.table(table).keys()].map((key) => markKey(kind, key)).filter((key) => !isLive(key)),
+  );
+  const fresh = [...dead, ...strays.map((root) => markKey('x', root))].filter((key) => !condemned.has(key));
+  if (fresh.length === 0 && saved.length === 0) return;
+  index.transaction(() => {
+    for (const key of saved) condemned.remove(key);
+    const epoch = epochBytes(index.counter('epoch', 1));
+    for (const key of fresh) condemned.put(key, epoch);
+  });
 }
 
-function uncondemnLiving(index: Index, live: ReadonlySet<string>): void {
+/** Takes out of the index what is dead, condemned, and was so before the oldest lease began; marks the files of sectors to be unlinked. */
+function remove(index: Index, live: ReadonlySet<string>, oldest: number, result: CollectResult): void {
   const condemned = index.table('condemned');
-  const saved = [...condemned.keys()].filter((key) => live.has(key.toString('latin1')));
-  for (const key of saved) condemned.remove(key);
-}
-
-/** Takes an entry out of the index; the file of a sector is marked to be unlinked after the commit. */
-function remove(index: Index, table: string, kind: Mark, key: Buffer): boolean {
-  const condemned = index.table('condemned');
-  condemned.remove(markKey(kind, key));
-  if (kind === 's') condemned.put(markKey('x', key), epochBytes(0));
-  return index.table(table).remove(key);
+  index.transaction(() => {
+    const epoch = epochBytes(index.counter('epoch', 1));
+    for (const [table, kind] of KINDS) {
+      const old = [...condemned.range({ prefix: kind })].filter(({ value }) => value.readDoubleLE(0) < oldest);
+      for (const { key } of old) {
+        if (live.has(key.toString('latin1'))) continue;
+        condemned.remove(key);
+        if (kind === 's') condemned.put(markKey('x', key.subarray(1)), epoch);
+        if (index.table(table).remove(key.subarray(1))) result[table]++;
+      }
+    }
+  });
 }
 
 /**
- * Unlinks the files of sectors that are out of the index. While we hold the write lock nobody can take the mark off, as everybody does before a new file of that name is
- * put in place (`Catalog.keepFile`).
+ * Unlinks the files that are marked, unless someone who began before the mark may be about to put one of that name in place; whoever began later takes the mark off before
+ * he does (`Catalog.keepFile`), and cannot while we hold the write lock.
  */
-function unlinkRemoved(index: Index, places: CollectPlaces): number {
+function unlinkMarked(index: Index, places: CollectPlaces): number {
   const condemned = index.table('condemned');
-  const marked = [...condemned.keys({ prefix: 'x' })];
+  const { oldest } = look(places);
+  const marked = [...condemned.range({ prefix: 'x' })].filter(({ value }) => value.readDoubleLE(0) < oldest);
   let bytes = 0;
   for (let at = 0; at < marked.length; at += 256) {
-    index.unsyncedTransaction(() => {
-      for (const key of marked.slice(at, at + 256)) {
-        if (!condemned.remove(key)) continue;
+    index.transaction(() => {
+      for (const { key } of marked.slice(at, at + 256)) {
         const root = key.subarray(1);
-        if (!index.table('sectors').has(root)) bytes += unlink(places.pathOf(root));
+        if (condemned.remove(key) && !index.table('sectors').has(root)) bytes += unlink(places.pathOf(root));
       }
     });
   }
   return bytes;
 }
 
-/** Unlinks what a crash has left: temporary files of dead leases, and sector files that are not in the index, if nobody may be about to put them there. */
-function unlinkStrays(index: Index, places: CollectPlaces): number {
-  let bytes = 0;
+/** Roots of the sector files that are not in the index: of imports that crashed, and of those that are under way. */
+function strayFiles(index: Index, places: CollectPlaces): Buffer[] {
+  const sectors = index.table('sectors');
+  mkdirSync(places.sectorsDir, { recursive: true });
+  return readdirSync(places.sectorsDir)
+    .filter((shard) => /^[0-9a-f]{2}$/.test(shard))
+    .flatMap((shard) => readdirSync(join(places.sectorsDir, shard)))
+    .map((name) => Buffer.from(name, 'hex'))
+    .filter((root) => root.length === 32 && !sectors.has(root));
+}
+
+/** Removes the temporary files of writers that are gone. They are listed before the leases: a lease is there before its files. */
+function removeTemporaries(places: CollectPlaces): number {
   mkdirSync(places.temporaryDir, { recursive: true });
-  index.unsyncedTransaction(() => {
-    const { ids } = look(index);
-    for (const name of readdirSync(places.temporaryDir)) {
-      if (!ids.has(name.split('-')[0]!)) bytes += unlink(join(places.temporaryDir, name));
-    }
-    if (ids.size > 0) return;
-    const sectors = index.table('sectors');
-    for (const shard of readdirSync(places.sectorsDir)) {
-      if (!/^[0-9a-f]{2}$/.test(shard)) continue;
-      for (const name of readdirSync(join(places.sectorsDir, shard))) {
-        if (!sectors.has(Buffer.from(name, 'hex'))) bytes += unlink(join(places.sectorsDir, shard, name));
-      }
-    }
-  });
+  const names = readdirSync(places.temporaryDir);
+  const living = new Set(livingLeases(places.leasesDir).map(({ id }) => id));
+  let bytes = 0;
+  for (const name of names) if (!living.has(name.split('-')[0]!)) bytes += unlink(join(places.temporaryDir, name));
   return bytes;
 }
 

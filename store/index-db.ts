@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb';
+import { open, type RootDatabase, type RootDatabaseOptionsWithPath, type TransactionFlags } from 'lmdb';
 import { PgError } from '../mdm/error.ts';
 import { indexDir, type Roots } from './paths.ts';
 import { diskError, isDiskFull } from './sector.ts';
@@ -13,16 +13,16 @@ export const STORE_VERSION = 1;
 
 /** Address space, not memory nor disk: the index may grow to this without remapping under readers. */
 const MAP_BYTES = 2 ** 40;
-/** lmdb.h and lmdb-js: abortable 1, commit before returning 2, without waiting for the disk 0x10000. */
-const DURABLE = 0x3;
-const UNSYNCED = 0x10003;
+/**
+ * lmdb-js: abortable 1, commit before returning 2. Its 0x10000, not to wait for the disk, is for nobody: a power cut could leave the root of a B-tree on
+ * disk without its pages.
+ */
+const DURABLE = 0x3 as TransactionFlags;
 
 /** The LMDB environment of a store, opened once by each thread that uses it. */
 export interface Index {
   table(name: string): Table;
   transaction<T>(action: () => T): T;
-  /** As `transaction`, but a power cut (not a crash of the process) may undo it; nothing is torn either way. */
-  unsyncedTransaction<T>(action: () => T): T;
   /** Adds `step` to a named counter, which begins at 0, and gives what it was before. Inside a transaction, if `step` is not 0. */
   counter(name: string, step: number): number;
   /** Bytes of the index's file. */
@@ -51,9 +51,11 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
   const snapshots = new Snapshots(env);
   const tables = new Map<string, Table>();
   let depth = 0;
+  let closed = false;
   let openedNow: Table[] = [];
-  const run = <T>(action: () => T, flags: number): T => {
+  const run = <T>(action: () => T): T => {
     if (depth > 0) return action();
+    assert.ok(!closed, 'the store is closed');
     assert.ok(!readOnly, 'the store was opened to be read only');
     openedNow = [];
     let outcome: { value: T } | { thrown: unknown } | undefined;
@@ -68,7 +70,7 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
         } finally {
           depth--;
         }
-      }, flags);
+      }, DURABLE);
     } catch (error) {
       for (const table of openedNow) table.forget();
       // What `action` threw is its own; the rest, and a full disk, is what LMDB had to say.
@@ -85,7 +87,7 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     env,
     readOnly,
     snapshots,
-    run: (action) => run(action, DURABLE),
+    run,
     inTransaction: () => depth > 0,
     opened: (table) => {
       if (depth > 0) openedNow.push(table);
@@ -117,8 +119,7 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
   }
   return {
     table,
-    transaction: (action) => run(action, DURABLE),
-    unsyncedTransaction: (action) => run(action, UNSYNCED),
+    transaction: run,
     counter(name, step) {
       const value = meta.get(name)?.readDoubleLE(0) ?? 0;
       if (step !== 0) {
@@ -132,6 +133,7 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
       return statSync(join(path, 'data.mdb')).size;
     },
     async close() {
+      closed = true;
       snapshots.close();
       await env.close();
     },

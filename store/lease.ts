@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import type { Table } from './table.ts';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 /**
  * A promise to the collector: until it is released, nothing that was in the store when it began, or was added since, is removed.
@@ -12,14 +12,14 @@ export interface Lease {
   release(): void;
 }
 
-/** What the leases table holds for a lease, as JSON. */
+/** What the file of a lease holds, as JSON (docs/formats/store.md). */
 export interface LeaseRecord {
   purpose: string;
   pid: number;
   /** Start time of the process in clock ticks since boot (proc(5), stat field 22): a pid alone may be someone else's by now. */
   startTicks: string;
   bootId: string;
-  /** Value of the collector's epoch when the lease began. */
+  /** The collector's epoch when the lease began; 0, which holds everything, until the file has been written for the second time. */
   epoch: number;
 }
 
@@ -35,23 +35,49 @@ function startTicksOf(pid: number): string | undefined {
 
 const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
 
-/** A record for a lease of this process. */
-export function newLeaseRecord(purpose: string, epoch: number): { id: string; record: LeaseRecord } {
-  const record = { purpose, pid: process.pid, startTicks: startTicksOf(process.pid) ?? '', bootId: bootId(), epoch };
-  return { id: randomBytes(8).toString('hex'), record };
+/**
+ * Begins a lease of this process: a file in `dir`. It is there before the epoch is read: a collector that does not see the file
+ * condemned what it condemned before that, so that we see its marks.
+ */
+export function beginLease(dir: string, purpose: string, readEpoch: () => number): Lease {
+  const id = randomBytes(8).toString('hex');
+  const path = join(dir, id);
+  const record: LeaseRecord = {
+    purpose,
+    pid: process.pid,
+    startTicks: startTicksOf(process.pid) ?? '',
+    bootId: bootId(),
+    epoch: 0,
+  };
+  mkdirSync(dir, { recursive: true });
+  writeRecord(path, record);
+  writeRecord(path, { ...record, epoch: readEpoch() });
+  return { id, release: () => rmSync(path, { force: true }) };
 }
 
-/** Removes the leases of dead processes from `table`; the others remain and are returned. Call it inside a transaction. */
-export function livingLeases(table: Table): { id: string; record: LeaseRecord }[] {
-  const living: { id: string; record: LeaseRecord }[] = [];
+/** Not synced: a lease does not outlive its process. Renamed into place, so that nobody reads half of it. */
+function writeRecord(path: string, record: LeaseRecord): void {
+  writeFileSync(`${path}.new`, JSON.stringify(record));
+  renameSync(`${path}.new`, path);
+}
+
+/** The leases in `dir` whose processes live; the files of the others are removed. */
+export function livingLeases(dir: string): { id: string; record: LeaseRecord }[] {
+  mkdirSync(dir, { recursive: true });
   const boot = bootId();
-  const dead: Buffer[] = [];
-  for (const { key, value } of table.range()) {
-    const record = JSON.parse(value.toString()) as LeaseRecord;
-    if (record.bootId === boot && startTicksOf(record.pid) === record.startTicks)
-      living.push({ id: key.toString(), record });
-    else dead.push(key);
+  const living: { id: string; record: LeaseRecord }[] = [];
+  for (const id of readdirSync(dir)) {
+    if (id.endsWith('.new')) continue;
+    const path = join(dir, id);
+    let record: LeaseRecord;
+    try {
+      record = JSON.parse(readFileSync(path, 'utf8')) as LeaseRecord;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue; // released meanwhile
+      record = { purpose: '', pid: 0, startTicks: '', bootId: '', epoch: 0 }; // torn by a power cut: its process is gone
+    }
+    if (record.bootId === boot && startTicksOf(record.pid) === record.startTicks) living.push({ id, record });
+    else for (const dead of [path, `${path}.new`]) rmSync(dead, { force: true });
   }
-  for (const key of dead) table.remove(key);
   return living;
 }

@@ -31,6 +31,7 @@ export function resolveRoots(rootFlag: string | undefined, env: NodeJS.ProcessEn
 
 export const indexDir = (roots: Roots): string => join(roots.data, 'index');
 export const sectorsDir = (roots: Roots): string => join(roots.data, 'sectors');
+export const leasesDir = (roots: Roots): string => join(roots.data, 'leases');
 export const containersDir = (roots: Roots): string => join(roots.data, 'containers');
 export const containerDir = (roots: Roots, id: string): string => join(roots.data, 'containers', id);
 export const containerRunDir = (roots: Roots, id: string): string => join(roots.run, 'containers', id);

@@ -20,6 +20,7 @@ export class Snapshots {
   private readonly env: object;
   private readonly free: NativeTxn[] = [];
   private readonly all: NativeTxn[] = [];
+  private closed = false;
 
   constructor(root: lmdb.RootDatabase<Buffer, Uint8Array>) {
     const { nativeAddon } = lmdb as unknown as { nativeAddon?: Native };
@@ -31,6 +32,7 @@ export class Snapshots {
 
   /** A transaction to be named in read options: it sees what is committed when it is first used. */
   take(): lmdb.Transaction {
+    assert.ok(!this.closed, 'the store is closed');
     const reset = this.free.pop();
     if (reset) return reset;
     const made = new this.native.Txn(this.env, READ_ONLY);
@@ -41,12 +43,14 @@ export class Snapshots {
 
   /** The reader is done with it, and with everything that he did not copy. */
   give(transaction: lmdb.Transaction): void {
+    if (this.closed) return;
     this.native.resetTxn((transaction as NativeTxn).address);
     this.free.push(transaction as NativeTxn);
   }
 
   /** Ends all of them. */
   close(): void {
+    this.closed = true;
     for (const transaction of this.all.splice(0)) transaction.abort();
     this.free.length = 0;
   }

@@ -15,8 +15,8 @@ import {
 } from './content.ts';
 import { OpenContent, SectorCache, sectorKey } from './content-reader.ts';
 import { type Index, openIndex } from './index-db.ts';
-import { type Lease, newLeaseRecord } from './lease.ts';
-import { type Roots, sectorsDir } from './paths.ts';
+import { beginLease, type Lease } from './lease.ts';
+import { leasesDir, type Roots, sectorsDir } from './paths.ts';
 import { SectorBuilder } from './sector-builder.ts';
 import { placeSectorFile } from './sector.ts';
 import type { Table } from './table.ts';
@@ -56,7 +56,7 @@ export class Store {
   // --- records of other rooms ---
 
   /**
-   * A table by name (made when it is not there). `contents`, `sectors`, `leases`, `condemned` and `meta` are the store's own. In `nodes`, `has` says no to what
+   * A table by name (made when it is not there). `contents`, `sectors`, `condemned` and `meta` are the store's own. In `nodes`, `has` says no to what
    * the collector has condemned, and `put` saves it: look with `has`, not `get`, whether a node need be put.
    */
   table(name: string): Table {
@@ -70,17 +70,7 @@ export class Store {
 
   /** Begins a lease: see `Lease`. `purpose` is what `pg gc` says is in its way ("import nginx"). */
   lease(purpose: string): Lease {
-    const leases = this.index.table('leases');
-    const id = this.index.unsyncedTransaction(() => {
-      const { id, record } = newLeaseRecord(purpose, this.index.counter('epoch', 0));
-      this.index.counter('leases begun', 1);
-      leases.put(id, Buffer.from(JSON.stringify(record)));
-      return id;
-    });
-    return {
-      id,
-      release: () => this.index.unsyncedTransaction(() => void leases.remove(id)),
-    };
+    return beginLease(leasesDir(this.roots), purpose, () => this.index.counter('epoch', 0));
   }
 
   // --- contents ---
@@ -186,13 +176,14 @@ export class Store {
   // --- housekeeping ---
 
   /**
-   * Removes what nothing reaches. `mark` names everything that must stay (contents, nodes, sectors); it is called after a look at the leases, perhaps twice, and
+   * Removes what nothing reaches. `mark` names everything that must stay (contents, nodes, sectors); it is called once or twice, and
    * must read the records anew each time. What a living lease may rely on stays for a later run.
    */
   async collect(mark: () => Iterable<Reachable> | AsyncIterable<Reachable>): Promise<CollectResult> {
     return collect(
       this.index,
       {
+        leasesDir: leasesDir(this.roots),
         sectorsDir: sectorsDir(this.roots),
         temporaryDir: this.temporaryDir(),
         pathOf: (root) => this.sectorPath(root),
