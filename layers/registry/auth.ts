@@ -3,10 +3,10 @@
  * auth/token.md and auth/oauth.md).
  */
 import { request } from 'undici';
-import { PgError } from '../../mdm/error.ts';
+import { isPgError, PgError } from '../../mdm/error.ts';
 import { isLocalOnly, type Connections } from './connections.ts';
 import type { Credentials } from './credentials.ts';
-import { loginHint } from './errors.ts';
+import { loginHint, unreachable } from './errors.ts';
 import { PassingError, retryAfterMs, withRetries } from './retry.ts';
 
 const TOKEN_BYTES_MAX = 1024 * 1024;
@@ -155,7 +155,7 @@ export class Authorizer {
     options: { method: 'GET' | 'POST'; headers?: Record<string, string>; body?: string },
   ): Promise<TokenAnswer> {
     const insecure = this.#insecure && url.hostname === this.#registry.hostname;
-    return withRetries(async () => {
+    const attempt = async (): Promise<TokenAnswer> => {
       const { statusCode, headers, body } = await request(url, {
         method: options.method,
         headers: {
@@ -190,7 +190,14 @@ export class Authorizer {
         );
       }
       return parseAnswer(Buffer.concat(chunks), url);
-    }, this.#signal);
+    };
+    try {
+      return await withRetries(attempt, this.#signal);
+    } catch (error) {
+      // The request that wants the token must not try all of this over again.
+      this.#signal?.throwIfAborted();
+      throw isPgError(error) ? error : unreachable(url.host, 'a token', error);
+    }
   }
 }
 

@@ -39,7 +39,8 @@ export function parsePlatform(text: string): Platform {
     });
   }
   const [first = '', second, variant] = parts;
-  if (second === undefined && SYSTEMS.includes(first)) return { ...hostPlatform(), os: normalise(first, '', undefined).os };
+  if (second === undefined && SYSTEMS.includes(first))
+    return { ...hostPlatform(), os: normalise(first, '', undefined).os };
   return second === undefined ? normalise('linux', first, undefined) : normalise(first, second, variant);
 }
 

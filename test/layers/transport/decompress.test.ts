@@ -10,6 +10,11 @@ async function* inPieces(data: Buffer, pieceBytes: number): AsyncGenerator<Uint8
   for (let at = 0; at < data.length; at += pieceBytes) yield data.subarray(at, at + pieceBytes);
 }
 
+async function* failing(): AsyncGenerator<Uint8Array> {
+  yield gzipSync('hello').subarray(0, 10);
+  throw new RangeError('the disk is gone');
+}
+
 describe('decompression of layers', () => {
   const gzip2 = Buffer.concat([gzipSync('hello '), gzipSync('world')]);
   const zstd3 = Buffer.concat([SKIPPABLE, zstdCompressSync('hello '), SKIPPABLE, zstdCompressSync('world'), SKIPPABLE]);
@@ -101,10 +106,6 @@ describe('decompression of layers', () => {
   });
 
   it('passes on the error of the source below', async () => {
-    async function* failing(): AsyncGenerator<Uint8Array> {
-      yield gzip2.subarray(0, 10);
-      throw new RangeError('the disk is gone');
-    }
     await assert.rejects(collect(decompressed(failing(), 'blob')), /the disk is gone/);
   });
 });

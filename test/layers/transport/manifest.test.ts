@@ -20,6 +20,22 @@ function fails(action: () => unknown, code: string): Promise<Error> {
   return failure(async () => action(), code);
 }
 
+/** Changes a manifest's upper layer to `mediaType`, which must fail with `code`. */
+function layerType(mediaType: string, code: string): (manifest: Record<string, unknown>) => void {
+  return (manifest) => {
+    (manifest['layers'] as { mediaType: string }[])[1]!.mediaType = mediaType;
+    manifest['code'] = code;
+  };
+}
+
+function indexOfIndex(digest: string, size: number): Buffer {
+  return json({ schemaVersion: 2, manifests: [{ mediaType: OCI_INDEX, digest, size }] });
+}
+
+function fitness(want: string, have: string): number {
+  return platformFitness(parsePlatform(want), parsePlatform(have));
+}
+
 function platformEntry(text: string): Descriptor {
   return { mediaType: OCI_MANIFEST, digest: SHA, size: 1, annotations: { name: text }, platform: parsePlatform(text) };
 }
@@ -38,7 +54,6 @@ describe('platforms', () => {
       await fails(() => parsePlatform(text), 'PLATFORM_INVALID');
   });
   it('ranks what runs', () => {
-    const fitness = (want: string, have: string): number => platformFitness(parsePlatform(want), parsePlatform(have));
     assert.ok(fitness('linux/arm/v7', 'linux/arm/v7') > fitness('linux/arm/v7', 'linux/arm/v6'));
     assert.ok(fitness('linux/arm/v7', 'linux/arm/v6') > fitness('linux/arm/v7', 'linux/arm/v5'));
     assert.equal(fitness('linux/arm/v6', 'linux/arm/v7'), 0);
@@ -141,10 +156,6 @@ describe('image documents', () => {
         String(manifest['code']),
       );
     };
-    const layerType = (mediaType: string, code: string) => (manifest: Record<string, unknown>) => {
-      (manifest['layers'] as { mediaType: string }[])[1]!.mediaType = mediaType;
-      manifest['code'] = code;
-    };
     await assemble(layerType('application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', 'FOREIGN_LAYER'));
     await assemble(layerType('application/vnd.oci.image.layer.nondistributable.v1.tar+zstd', 'FOREIGN_LAYER'));
     await assemble(layerType('application/vnd.oci.image.layer.v1.tar+gzip+encrypted', 'LAYER_TYPE_UNKNOWN'));
@@ -168,14 +179,12 @@ describe('image documents', () => {
   });
 
   it('does not follow indexes for ever', async () => {
-    const index = (digest: string, size: number): Buffer =>
-      json({ schemaVersion: 2, manifests: [{ mediaType: OCI_INDEX, digest, size }] });
     const documents = new Map<string, Buffer>();
-    let top = index(SHA, 1);
+    let top = indexOfIndex(SHA, 1);
     for (let i = 0; i < 10; i++) {
       const { digest, size } = descriptor(OCI_INDEX, top);
       documents.set(digest, top);
-      top = index(digest, size);
+      top = indexOfIndex(digest, size);
     }
     await failure(
       () => assembleImage(top, null, async (d) => documents.get(d.digest)!, undefined, 'IMG'),

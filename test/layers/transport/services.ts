@@ -1,12 +1,15 @@
 /** The real registries and engines that the tests talk to, started here and ended by their process id. */
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect, createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import Docker from 'dockerode';
 import { request } from 'undici';
+import { blobsOf, type SampleImage } from './samples.ts';
 
 export function makeTempDir(): string {
   return mkdtempSync('/var/tmp/pg-test-');
@@ -29,8 +32,13 @@ export function run(program: string, ...args: string[]): string {
   return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 64 << 20 });
 }
 
+/** The same without stopping the world: for programs that talk to a server of this process. */
+export async function runBeside(program: string, ...args: string[]): Promise<string> {
+  return (await promisify(execFile)(program, args, { encoding: 'utf8' })).stdout;
+}
+
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
+  const server = createTcpServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   server.close();
@@ -109,7 +117,6 @@ export async function startRegistry(directory: string, options: RegistryOptions 
 }
 
 async function isListening(port: number): Promise<boolean> {
-  const { connect } = await import('node:net');
   const socket = connect(port, '127.0.0.1');
   await once(socket, 'connect');
   socket.destroy();
@@ -191,6 +198,7 @@ export async function startDockerd(): Promise<Dockerd> {
   const logFile = join(home, 'log');
   const log = openSync(logFile, 'w');
   mkdirSync(join(home, 'exec'));
+  writeFileSync(join(home, 'daemon.json'), '{}');
   const args = [
     '--data-root',
     join(home, 'data'),
@@ -210,7 +218,7 @@ export async function startDockerd(): Promise<Dockerd> {
       '--ip6tables=false',
       '--ip-masq=false',
       '--config-file',
-      join(home, 'none.json'),
+      join(home, 'daemon.json'),
     ],
     {
       stdio: ['ignore', log, log],
@@ -239,8 +247,7 @@ function mountsBelow(directory: string): string[] {
   return mounts.filter((mount) => mount.startsWith(`${directory}/`)).toReversed();
 }
 
-/** Pushes a document or blob without a client's cleverness. */
-export async function pushManifest(
+async function pushManifest(
   host: string,
   repository: string,
   reference: string,
@@ -256,7 +263,7 @@ export async function pushManifest(
   if (answer.statusCode !== 201) throw new Error(`registry: ${answer.statusCode} ${text}`);
 }
 
-export async function pushBlob(host: string, repository: string, digest: string, bytes: Buffer): Promise<void> {
+async function pushBlob(host: string, repository: string, digest: string, bytes: Buffer): Promise<void> {
   const start = await request(`http://${host}/v2/${repository}/blobs/uploads/`, { method: 'POST' });
   await start.body.dump();
   const url = new URL(String(start.headers['location']), `http://${host}`);
@@ -268,4 +275,47 @@ export async function pushBlob(host: string, repository: string, digest: string,
   });
   const text = await answer.body.text();
   if (answer.statusCode !== 201) throw new Error(`registry: ${answer.statusCode} ${text}`);
+}
+
+export interface Misbehaving {
+  host: string;
+  requests: { method: string; url: string; headers: IncomingMessage['headers'] }[];
+  server: Server;
+  stop(): Promise<void>;
+}
+
+/** A small server of our own that does what `handle` says, and remembers what it was asked. */
+export async function misbehaving(
+  handle: (request: IncomingMessage, response: ServerResponse) => unknown,
+): Promise<Misbehaving> {
+  const requests: Misbehaving['requests'] = [];
+  const server = createServer((request, response) => {
+    requests.push({ method: request.method!, url: request.url!, headers: request.headers });
+    void handle(request, response);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const stop = async (): Promise<void> => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  };
+  return { host, requests, server, stop };
+}
+
+export function respond(
+  response: ServerResponse,
+  status: number,
+  body: Buffer,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, { 'content-length': body.length, ...headers });
+  response.end(body);
+}
+
+/** Puts an image's blobs and manifest into a registry that wants nothing for it. */
+export async function pushImage(host: string, name: string, tag: string, image: SampleImage): Promise<void> {
+  for (const [digest, bytes] of blobsOf(image)) if (digest !== image.digest) await pushBlob(host, name, digest, bytes);
+  await pushManifest(host, name, tag, 'application/vnd.oci.image.manifest.v1+json', image.manifest);
 }

@@ -1,0 +1,198 @@
+/** Against Docker's own registry on loopback. */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { digestOf } from '../../../layers/transport/digest.ts';
+import { parsePlatform } from '../../../layers/transport/platform.ts';
+import type { SourceOptions } from '../../../layers/transport/source.ts';
+import { assertIsSample, failure, readAll } from './checks.ts';
+import {
+  blobsOf,
+  descriptor,
+  indexOf,
+  json,
+  layoutFiles,
+  sampleImage,
+  sampleLayer,
+  smallImage,
+  writeFiles,
+  writeLayout,
+} from './samples.ts';
+import {
+  havePrograms,
+  makeTempDir,
+  misbehaving,
+  pushImage,
+  removeTempDir,
+  respond,
+  run,
+  startRegistry,
+  type Registry,
+  type RegistryOptions,
+} from './services.ts';
+
+const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+
+describe('docker:// against a real registry', function () {
+  let dir: string;
+  const registries: Registry[] = [];
+  /** Nothing of this machine's configuration takes part. */
+  const environment = (more: Record<string, string> = {}): SourceOptions => ({
+    env: { HOME: dir, XDG_RUNTIME_DIR: join(dir, 'run'), PATH: `${dir}/bin:${process.env['PATH']}`, ...more },
+  });
+  const start = async (options: RegistryOptions = {}): Promise<Registry> => {
+    const registry = await startRegistry(dir, options);
+    registries.push(registry);
+    return registry;
+  };
+
+  before(function () {
+    if (!havePrograms('docker-registry', 'skopeo', 'openssl', 'htpasswd')) this.skip();
+  });
+  beforeEach(() => (dir = makeTempDir()));
+  afterEach(async () => {
+    for (const registry of registries.splice(0)) await registry.stop();
+    removeTempDir(dir);
+  });
+
+  it('reads by tag and by digest, OCI and Docker schema 2, gzip, zstd and plain', async () => {
+    const { host } = await start();
+    for (const packing of ['gzip', 'zstd', 'none'] as const) {
+      const image = await smallImage({ packing });
+      await pushImage(host, 'team/app', packing, image);
+      const read = await readAll(`docker://${host}/team/app:${packing}`, environment());
+      assertIsSample(read, image);
+      assert.deepEqual(read.compressions, [packing, packing]);
+      assert.deepEqual(read.image.names, [`${host}/team/app:${packing}`]);
+      assert.equal(read.image.manifest?.digest, image.digest);
+      assert.match(read.description, /from the registry 127\.0\.0\.1/);
+      const byDigest = await readAll(`docker://${host}/team/app@${image.digest}`, environment());
+      assertIsSample(byDigest, image);
+      assert.deepEqual(byDigest.image.names, [`${host}/team/app@${image.digest}`]);
+    }
+    const image = await smallImage();
+    writeLayout(join(dir, 'in'), image, 'x');
+    run(
+      'skopeo',
+      '--insecure-policy',
+      'copy',
+      '-q',
+      '--dest-tls-verify=false',
+      '--format',
+      'v2s2',
+      `oci:${dir}/in:x`,
+      `docker://${host}/v2:s2`,
+    );
+    const read = await readAll(`docker://${host}/v2:s2`, environment());
+    assert.equal(read.image.manifest?.mediaType, 'application/vnd.docker.distribution.manifest.v2+json');
+    assert.deepEqual(
+      read.tars.map((tar) => digestOf(tar)),
+      image.layers.map((layer) => layer.diffId),
+    );
+  });
+
+  it('chooses from an index', async () => {
+    const { host } = await start();
+    const images = await Promise.all(['amd64', 'arm64'].map((architecture) => smallImage({ architecture })));
+    const index = indexOf(images);
+    writeFiles(
+      join(dir, 'in'),
+      layoutFiles(
+        [descriptor(OCI_INDEX, index)],
+        [...images.flatMap((image) => [...blobsOf(image)]), [digestOf(index), index]],
+      ),
+    );
+    run(
+      'skopeo',
+      '--insecure-policy',
+      'copy',
+      '-q',
+      '--all',
+      '--dest-tls-verify=false',
+      `oci:${dir}/in`,
+      `docker://${host}/multi:1`,
+    );
+    for (const image of images) {
+      assertIsSample(
+        await readAll(`docker://${host}/multi:1`, environment(), parsePlatform(image.architecture)),
+        image,
+      );
+    }
+    const error = await failure(
+      () => readAll(`docker://${host}/multi:1`, environment(), parsePlatform('riscv64')),
+      'PLATFORM_NOT_FOUND',
+    );
+    assert.match(error.message, /linux\/amd64, linux\/arm64/);
+  });
+
+  it('says what is not there', async () => {
+    const { host } = await start();
+    const image = await smallImage();
+    await pushImage(host, 'app', '1', image);
+    for (const name of [`${host}/app:2`, `${host}/other`, `${host}/app@sha256:${'0'.repeat(64)}`]) {
+      const error = await failure(() => readAll(`docker://${name}`, environment()), 'IMAGE_NOT_FOUND');
+      assert.ok(error.message.includes(host));
+    }
+    const dead = registries.splice(0)[0]!;
+    await dead.stop();
+    await failure(() => readAll(`docker://${host}/app:1`, environment()), 'REGISTRY_UNREACHABLE');
+  });
+
+  it('refuses schema 1', async () => {
+    const server = await misbehaving((request, response) => {
+      if (!request.url!.includes('/manifests/')) return respond(response, 200, json({}));
+      respond(response, 200, json({ schemaVersion: 1, name: 'x', fsLayers: [] }), {
+        'content-type': 'application/vnd.docker.distribution.manifest.v1+prettyjws',
+      });
+    });
+    const error = await failure(() => readAll(`docker://${server.host}/x:1`, environment()), 'SCHEMA1_REFUSED');
+    assert.match(error.hint ?? '', /skopeo/);
+    await server.stop();
+  });
+
+  it('mirrors, rewriting and blocking by registries.conf', async () => {
+    const [main, mirror] = [await start(), await start()];
+    const [one, two] = [await smallImage({ architecture: 'amd64' }), await smallImage({ packing: 'none' })];
+    await pushImage(main.host, 'moved/here/app', '1', one);
+    await pushImage(mirror.host, 'cache/library/nginx', '1', two);
+    const conf = join(dir, 'registries.conf');
+    const env = environment({ CONTAINERS_REGISTRIES_CONF: conf });
+    writeFileSync(
+      conf,
+      `[[registry]]
+prefix = "old.example.com/apps"
+location = "${main.host}/moved/here"
+[[registry]]
+location = "docker.io"
+[[registry.mirror]]
+location = "${main.host}/empty"
+[[registry.mirror]]
+location = "${mirror.host}/cache"
+[[registry]]
+prefix = "*.bad.example"
+blocked = true
+`,
+    );
+    const moved = await readAll('docker://old.example.com/apps/app:1', env);
+    assertIsSample(moved, one);
+    assert.deepEqual(moved.image.names, ['old.example.com/apps/app:1'], 'the name stays what was asked for');
+    assert.match(moved.description, new RegExp(`by way of ${main.host}`));
+    const mirrored = await readAll('nginx:1', { ...env, from: 'registry' });
+    assertIsSample(mirrored, two);
+    assert.deepEqual(mirrored.image.names, ['docker.io/library/nginx:1']);
+    const error = await failure(() => readAll('docker://x.bad.example/app', env), 'REGISTRY_BLOCKED');
+    assert.match(error.message, /\*\.bad\.example/);
+    writeFileSync(conf, '[registries.search]\nregistries = []\n');
+    await failure(() => readAll('docker://x/app', env), 'REGISTRIES_CONF_INVALID');
+  });
+
+  it('many layers at once, and the same one twice', async () => {
+    const { host } = await start();
+    const layers = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => sampleLayer({ [`f${i}`]: Buffer.alloc(300_000 + i, `${i}`) }, 'none')),
+    );
+    const image = sampleImage([...layers, layers[0]!, layers[0]!]);
+    await pushImage(host, 'many', '1', image);
+    assertIsSample(await readAll(`docker://${host}/many:1`, environment()), image);
+  });
+});
