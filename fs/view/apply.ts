@@ -6,7 +6,7 @@ import * as E from './entries.ts';
 import { logSource, ZEROS } from './extents.ts';
 import {
   isDirectory,
-  isRegular,
+  isDirectory,
   Node,
   PERMISSIONS,
   S_IFCHR,
@@ -56,7 +56,7 @@ export function apply(state: State, entry: Entry, fields: E.FieldReader): void {
 
 /** setuid goes, and setgid where the group may execute (without that it means mandatory locking, not a group). */
 export function withoutSuid(mode: number): number {
-  if (!isRegular(mode)) return mode;
+  if (isDirectory(mode)) return mode;
   return mode & ~S_ISUID & ((mode & S_IXGRP) !== 0 ? ~S_ISGID : ~0);
 }
 
