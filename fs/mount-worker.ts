@@ -8,7 +8,7 @@ import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
 import { type Log, openLog } from './log/log.ts';
 import type { FsStats } from './mount.ts';
-import { SyncRing, WANT } from './sync-ring.ts';
+import { ENDED, SyncRing, WANT } from './sync-ring.ts';
 import { FsError, isFsError } from './view/error.ts';
 import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
@@ -50,7 +50,7 @@ class MountWorker {
     this.ring.threadId = becomeWakeable();
     this.post({ kind: 'serving' });
     this.server.run();
-    this.ring.threadId = 0;
+    this.ring.threadId = ENDED;
     this.ring.drain();
   }
 

@@ -7,6 +7,9 @@ const RING_SLOTS = 4096;
 /** How long to wait for the FUSE thread before waking it once more. */
 export const NUDGE_MS = 2;
 
+/** The `threadId` of a FUSE thread that takes nothing any more. */
+export const ENDED = -1;
+
 /** Words of the shared state. */
 const WAKE = 0;
 const HEAD = 1;
@@ -74,7 +77,7 @@ export class SyncRing {
     return Atomics.load(this.words, REQUESTS);
   }
 
-  /** FUSE thread: the number by which it can be woken. */
+  /** FUSE thread: the number by which it can be woken, or ENDED. */
   set threadId(id: number) {
     Atomics.store(this.words, THREAD_ID, id);
   }
@@ -85,10 +88,10 @@ export class SyncRing {
     this.nudge();
   }
 
-  /** Wakes the FUSE thread if it has not yet taken what was asked; returns whether it has. */
+  /** Wakes the FUSE thread if it has not yet taken what was asked; returns whether it has (or has ended). */
   nudge(): boolean {
-    if (Atomics.load(this.words, WANTED) === 0) return true;
     const id = Atomics.load(this.words, THREAD_ID);
+    if (id === ENDED || Atomics.load(this.words, WANTED) === 0) return true;
     if (id !== 0) wakeThread(id);
     return false;
   }
