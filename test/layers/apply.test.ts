@@ -42,9 +42,6 @@ describe('layers laid over one another', () => {
     });
   }
 
-  const inodeAt = (tree: Tree, path: string): NonNullable<ReturnType<Tree['get']>> =>
-    tree.get(path.split('/').reduce((ino, name) => (name === '' ? ino : tree.lookup(ino, name)!), 1))!;
-
   it('takes over every attribute of an entry', async () => {
     const capability = '\x01\x00\x00\x02\x00\x04\x00\x00' + '\0'.repeat(12);
     const tree = await treeOf([
@@ -100,6 +97,9 @@ describe('layers laid over one another', () => {
     assert.deepEqual(parts.image.treeRoot, whole.image.treeRoot);
   });
 });
+
+const inodeAt = (tree: Tree, path: string): NonNullable<ReturnType<Tree['get']>> =>
+  tree.get(path.split('/').reduce((ino, name) => (name === '' ? ino : tree.lookup(ino, name)!), 1))!;
 
 /** What comes of the layers: every name with its content, target or kind, as cases.ts writes them. */
 async function merged(layers: readonly RawEntry[][]): Promise<string[]> {

@@ -77,7 +77,7 @@ export function treeListing(store: Store, tree: Tree, options: ListingOptions = 
     };
     if ((inode.mode & S_IFMT) !== S_IFREG) facts.content = '';
     if (path !== '' || options.root) lines.push(line(path, facts, options));
-    for (let i = 0; isDirectory && i < inode.children!; i++) {
+    for (let i = 0; i < (inode.children ?? 0); i++) {
       const entry = tree.entryAt(ino, i)!;
       if (tree.lookup(ino, entry.name) !== entry.ino)
         throw new Error(`${path}/${entry.name}: lookup and entryAt differ`);

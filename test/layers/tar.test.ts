@@ -53,6 +53,16 @@ const fails = async (tar: Buffer, code: string, words: RegExp): Promise<void> =>
   await assert.rejects(read(tar), (error) => isPgError(error, code) && words.test(error.message));
 };
 
+const star = (block: Buffer): void => void block.write('tar\0', 508, 'latin1');
+
+const spaces = (block: Buffer): void => void block.write('   644 \0', 100, 'latin1');
+
+const signed = (block: Buffer): void => {
+  block.write('        ', 148, 'latin1');
+  const sum = block.reduce((total, byte) => total + ((byte << 24) >> 24), 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+};
+
 describe('tar headers', () => {
   it('reads one that GNU tar wrote, byte for byte', async () => {
     // printf x > hello; tar --mode=644 --owner=0 --group=0 --mtime=@1700000000 --format=ustar -cf - hello
@@ -78,7 +88,6 @@ describe('tar headers', () => {
     assert.equal((await only({ name: 'a', prefix, magic: 'gnu' })).name, 'a');
     assert.equal((await only({ name: 'a', prefix, magic: 'v7' })).name, 'a');
     // star keeps times where ustar has the end of the prefix.
-    const star = (block: Buffer): void => void block.write('tar\0', 508, 'latin1');
     assert.equal(
       (await only({ name: 'a', prefix: `${'q'.repeat(130)}\0times`, edit: star })).name,
       `${'q'.repeat(130)}/a`,
@@ -108,7 +117,6 @@ describe('tar headers', () => {
   it('reads numbers in octal and in base 256', async () => {
     const entry = await only({ name: 'a', uid: 4_000_000_000, gid: 2_097_151, mtime: -5, mode: 0o7777 });
     assert.deepEqual([entry.uid, entry.gid, entry.mtimeSec, entry.mode], [4_000_000_000, 2_097_151, -5, 0o7777]);
-    const spaces = (block: Buffer): void => void block.write('   644 \0', 100, 'latin1');
     assert.equal((await only({ name: 'a', edit: spaces })).mode, 0o644);
     await fails(
       tarBytes([{ name: 'a', edit: (b) => void b.write('99', 108, 'latin1') }]),
@@ -121,11 +129,6 @@ describe('tar headers', () => {
   });
 
   it('accepts the signed checksum of old implementations', async () => {
-    const signed = (block: Buffer): void => {
-      block.write('        ', 148, 'latin1');
-      const sum = block.reduce((total, byte) => total + ((byte << 24) >> 24), 0);
-      block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-    };
     assert.equal((await only({ name: '\xe9\xe9', edit: signed, keepSum: true })).name, '\xe9\xe9');
     await fails(tarBytes([{ name: 'b' }, { name: 'a', keepSum: true }]), 'TAR_BAD_HEADER', /byte 512: checksum/);
   });
@@ -150,7 +153,6 @@ describe('tar headers', () => {
   });
 
   it('refuses PAX records that cannot be', async () => {
-    const pax = (data: string): Buffer => tarBytes([{ name: 'x', type: 'x', data }, { name: 'a' }]);
     for (const bad of [
       '0 a=b\n',
       '99 a=b\n',
@@ -161,7 +163,7 @@ describe('tar headers', () => {
       '7 a=b\nx',
       '99999999999 a=b\n',
     ]) {
-      await fails(pax(bad), 'TAR_BAD_HEADER', /PAX record/);
+      await fails(paxTar(bad), 'TAR_BAD_HEADER', /PAX record/);
     }
     await fails(tarBytes([{ name: 'a', pax: [['size', '-1']] }]), 'TAR_BAD_HEADER', /PAX size/);
     await fails(tarBytes([{ name: 'a', pax: [['size', '1152921504606846976']] }]), 'TAR_BAD_HEADER', /PAX size/);
@@ -238,19 +240,21 @@ describe('a tar as a whole', () => {
   });
 });
 
+const paxTar = (data: string): Buffer => tarBytes([{ name: 'x', type: 'x', data }, { name: 'a' }]);
+const octal = (value: number): string => `${value.toString(8).padStart(11, '0')}\0`;
+
+const oldGnu = (map: { offset: number; length: number }[], realSize: number, extended: boolean) => (block: Buffer) => {
+  map.forEach((run, i) => block.write(octal(run.offset) + octal(run.length), 386 + i * 24, 'latin1'));
+  block[482] = extended ? 1 : 0;
+  block.write(octal(realSize), 483, 'latin1');
+};
+
 describe('sparse files', () => {
   const runs = [
     { offset: 1000, length: 10 },
     { offset: 5000, length: 20 },
   ];
   const data = Buffer.alloc(30, 's');
-  const octal = (value: number): string => `${value.toString(8).padStart(11, '0')}\0`;
-  const oldGnu =
-    (map: { offset: number; length: number }[], realSize: number, extended: boolean) => (block: Buffer) => {
-      map.forEach((run, i) => block.write(octal(run.offset) + octal(run.length), 386 + i * 24, 'latin1'));
-      block[482] = extended ? 1 : 0;
-      block.write(octal(realSize), 483, 'latin1');
-    };
   const expectSparse = (entry: TarEntry & { data: Buffer }, name = 'a'): void => {
     assert.deepEqual(entry.sparse, { realSize: 6000, runs });
     assert.deepEqual([entry.name, entry.size, entry.bodyBytes, entry.data], [name, 6000, 30, data]);
