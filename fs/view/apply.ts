@@ -6,7 +6,6 @@ import * as E from './entries.ts';
 import { logSource, ZEROS } from './extents.ts';
 import {
   isDirectory,
-  isDirectory,
   Node,
   PERMISSIONS,
   S_IFCHR,
