@@ -17,7 +17,7 @@ async function bigArchive(): Promise<string> {
     'sh',
     [
       '-c',
-      `find /usr/lib /usr/share /usr/bin -xdev -type f -size -64M -printf '%s %p\\n' | awk '{t+=$1+1024; if (t > 1260000000) exit; print $2}'`,
+      `find /usr/lib /usr/share /usr/bin -xdev -type f -size -64M -printf '%s\t%p\\n' | awk -F'\t' '{t+=$1+1024; if (t > 1260000000) exit; print $2}'`,
     ],
     {
       encoding: 'utf8',

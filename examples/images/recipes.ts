@@ -22,7 +22,8 @@ const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 export const RECIPES: Record<string, Recipe> = {
   nginx: {
     packages: ['nginx-light', 'curl'],
-    setup: 'ln -sf /dev/stdout /var/log/nginx/access.log; ln -sf /dev/stderr /var/log/nginx/error.log',
+    setup:
+      'ln -sf /dev/stdout /var/log/nginx/access.log; ln -sf /dev/stderr /var/log/nginx/error.log; install -d -o www-data /srv/notes',
     files: {
       '/var/www/html/index.html': { text: '<!doctype html>\n<title>pg</title>\n<h1>nginx on PromiseGrid</h1>\n' },
       '/etc/nginx/sites-available/default': {
@@ -39,7 +40,7 @@ export const RECIPES: Record<string, Recipe> = {
       '/srv/notes/readme.txt': { text: 'PUT /notes/NAME to write here\n' },
     },
     config: {
-      Cmd: ['/usr/sbin/nginx', '-g', 'daemon off; user root;'],
+      Cmd: ['/usr/sbin/nginx', '-g', 'daemon off;'],
       Env: [PATH],
       ExposedPorts: { '80/tcp': {} },
       StopSignal: 'SIGQUIT',
