@@ -75,8 +75,10 @@ export class Store {
 
   // --- contents ---
 
+  /** Whether the content is here; under a lease this may be relied on: the collector will keep it. */
   hasContent(ref: ContentRef): boolean {
-    return this.catalog.extents(ref) !== undefined;
+    if (ref.size === 0 || this.readOnly) return this.catalog.extents(ref) !== undefined;
+    return this.catalog.claimContent(contentKey(ref)) !== undefined;
   }
 
   /** Where a content's bytes are, or undefined if it is not here. */
@@ -118,14 +120,9 @@ export class Store {
 
   // --- sectors ---
 
-  /** Whether the sector is here (the all-zero sector always is). */
+  /** Whether the sector is here (the all-zero sector always is); under a lease this may be relied on: the collector will keep it. */
   hasSector(root: Uint8Array): boolean {
-    return this.catalog.hasSector(root);
-  }
-
-  /** As `hasSector`, and the collector will keep it while a lease that this process has begun lives. */
-  claimSector(root: Uint8Array): boolean {
-    return this.catalog.claimSector(root);
+    return this.readOnly ? this.catalog.hasSector(root) : this.catalog.claimSector(root);
   }
 
   /** Bytes of the sector before its zero tail, at most 4 MiB: what need be sent to someone who lacks it. Undefined if it is not here. */

@@ -58,7 +58,7 @@ describe('store: collect', () => {
     assert.deepEqual([result.sectors, result.waitingFor], [0, ['import of nginx']]);
     assert.ok(readAll(store, ref!).equals(noise(5000, 1)));
     await store.collect(() => []);
-    assert.ok(store.hasContent(ref!));
+    assert.ok(store.contentExtents(ref!));
     lease.release();
     assert.equal((await store.collect(() => [])).sectors, 1);
     assert.ok(!store.hasContent(ref!));
@@ -90,6 +90,24 @@ describe('store: collect', () => {
     assert.equal(writer.stats.sectors, 0, 'nothing had to be stored again');
     for (const [i, sink] of sinks.entries()) assert.ok(readAll(store, await sink.ref).equals([small, large][i]!));
     assert.deepEqual((await store.verify()).problems, []);
+  });
+
+  it('keeps a condemned content and sector that someone with a lease has asked for', async () => {
+    const [one, other] = await importAll(store, [noise(4_194_304, 1), noise(4_194_304, 2)]);
+    const old = store.lease('old');
+    await store.collect(() => []);
+    const young = store.lease('young');
+    assert.ok(store.hasContent(one!) && store.hasSector(other!.root));
+    old.release();
+    await store.collect(() => []);
+    assert.ok(store.contentExtents(one!) && !store.contentExtents(other!));
+    assert.ok(
+      store.readSector(one!.root).equals(noise(4_194_304, 1)) &&
+        store.readSector(other!.root).equals(noise(4_194_304, 2)),
+    );
+    young.release();
+    await store.collect(() => []);
+    assert.equal(store.usage().sectors, 0);
   });
 
   it('gives a condemned node back to whoever puts it, after `has` said no', async () => {
