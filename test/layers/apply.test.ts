@@ -1,17 +1,13 @@
 import assert from 'node:assert/strict';
-import { Readable } from 'node:stream';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isPgError } from '../../mdm/error.ts';
-import { LayerApplier } from '../../layers/apply.ts';
-import { MergedTree } from '../../layers/merge.ts';
-import { StreamInput } from '../../layers/tar-input.ts';
-import { TarReader } from '../../layers/tar.ts';
 import type { Tree } from '../../layers/tree.ts';
 import type { Store } from '../../store/store.ts';
 import { Place } from '../store/fixture.ts';
 import { CASES, type Case } from './cases.ts';
 import { importSample } from './listing.ts';
+import { mergeTars } from './merging.ts';
 import { imageOf, type RawEntry, tarBytes } from './tar-builder.ts';
 
 describe('layers laid over one another', () => {
@@ -103,18 +99,7 @@ const inodeAt = (tree: Tree, path: string): NonNullable<ReturnType<Tree['get']>>
 
 /** What comes of the layers: every name with its content, target or kind, as cases.ts writes them. */
 async function merged(layers: readonly RawEntry[][]): Promise<string[]> {
-  const tree = new MergedTree();
-  const contents = new Map<number, string>();
-  for (const [layer, entries] of layers.entries()) {
-    const input = new StreamInput(Readable.from([tarBytes(entries)]));
-    const reader = new TarReader(input, () => undefined);
-    const applier = new LayerApplier(tree, layer);
-    for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
-      const data = (await input.take(entry.bodyBytes)).toString('latin1');
-      const row = applier.apply(entry);
-      if (row !== undefined) contents.set(row, data);
-    }
-  }
+  const { tree, contents } = await mergeTars(layers.map((entries) => tarBytes(entries)));
   const lines: string[] = [];
   const visit = (row: number, path: string): void => {
     for (const { name, inode } of tree.sorted(row)) {

@@ -278,6 +278,9 @@ function sectorFiles(data: string): number {
   return readdirSync(join(data, 'sectors'), { recursive: true, withFileTypes: true }).filter((e) => e.isFile()).length;
 }
 
+const users = (): [] => [];
+const busy = (running: boolean) => () => [{ name: 'web', running }];
+
 describe('names of images', () => {
   let place: Place;
   let store: Store;
@@ -299,8 +302,6 @@ describe('names of images', () => {
     await place.remove();
     rmSync(dir, { recursive: true, force: true });
   });
-
-  const users = (): [] => [];
 
   it('are found in full, in short, and by the beginning of the id', () => {
     for (const text of [
@@ -333,7 +334,6 @@ describe('names of images', () => {
   });
 
   it('go one by one, and the image with the last', () => {
-    const busy = (running: boolean) => () => [{ name: 'web', running }];
     assert.deepEqual(removeImage(store, 'localhost:5000/a/b', busy(true)), { untagged: ['localhost:5000/a/b:latest'] });
     assert.throws(() => removeImage(store, 'img1', busy(true), true), fails('IMAGE_IN_USE', /running container web/));
     assert.throws(() => removeImage(store, 'img1', busy(false)), fails('IMAGE_IN_USE', /container web/));
