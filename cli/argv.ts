@@ -39,7 +39,7 @@ export function separateCommand(words: readonly string[]): string[] {
   if (switches === undefined) return [...words];
   for (let i = at + 1; i < words.length; i++) {
     const word = words[i]!;
-    if (word === '--') return [...words];
+    if (word === '--') return [...words.slice(0, i), ...words.slice(i + 1, i + 2), '--', ...words.slice(i + 2)];
     if (!word.startsWith('-') || word === '-') return [...words.slice(0, i + 1), '--', ...words.slice(i + 1)];
     if (takesNext(word, switches)) i++;
   }
@@ -53,4 +53,13 @@ function takesNext(word: string, switches: { long: string[]; short: string }): b
     if (!switches.short.includes(word[i]!)) return i === word.length - 1;
   }
   return false;
+}
+
+/**
+ * What stands behind the `--` of `separateCommand`: the container's command, word for word. (oclif's own list of arguments is sorted by where a
+ * word first stood on the line, which mixes up words that come twice.)
+ */
+export function commandWords(argv: readonly string[]): string[] {
+  const at = argv.indexOf('--');
+  return at < 0 ? [] : argv.slice(at + 1);
 }

@@ -257,9 +257,20 @@ export async function commitContainer(roots: Roots, ref: string): Promise<NonNul
   return (await ask(roots, ref, { op: 'commit' })) as NonNullable<ContainerState['position']>;
 }
 
-/** What the writable layer changed against the image; of a stopped container by mounting it for the moment. */
+/** Places that the OCI runtime makes in the root to mount something on. */
+const MADE_BY_RUNTIME = new Set(['/dev', '/proc', '/sys', '/etc/hostname', '/etc/hosts', '/etc/resolv.conf']);
+
+/**
+ * What the writable layer changed against the image; of a stopped container by mounting it for the moment. What was only made to mount on is
+ * left out.
+ */
 export async function containerChanges(roots: Roots, ref: string): Promise<FsChange[]> {
   const id = resolveContainer(roots, ref);
+  const changes = await changesOf(roots, id);
+  return changes.filter(({ kind, path }) => kind !== 'A' || !MADE_BY_RUNTIME.has(path));
+}
+
+async function changesOf(roots: Roots, id: string): Promise<FsChange[]> {
   try {
     return (await ask(roots, id, { op: 'changes' })) as FsChange[];
   } catch (error) {

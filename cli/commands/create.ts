@@ -1,4 +1,5 @@
 import { Args } from '@oclif/core';
+import { commandWords } from '../argv.ts';
 import { PgCommand } from '../base.ts';
 import { newContainer } from '../new-container.ts';
 import { runFlags } from '../run-flags.ts';
@@ -18,8 +19,8 @@ export default class Create extends PgCommand {
   static override strict = false;
 
   async run(): Promise<void> {
-    const { args, argv, flags } = await this.parse(Create);
-    const record = await newContainer(this.roots(flags), args.image, (argv as string[]).slice(1), flags);
+    const { args, flags } = await this.parse(Create);
+    const record = await newContainer(this.roots(flags), args.image, commandWords(this.argv), flags);
     process.stdout.write(`${record.id}\n`);
   }
 }

@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core';
 import { PgError } from '../../mdm/error.ts';
 import { execContainer } from '../../runtime/containers.ts';
+import { commandWords } from '../argv.ts';
 import { PgCommand } from '../base.ts';
 import { parseEnv } from '../run-options.ts';
 import { Session } from '../session.ts';
@@ -30,9 +31,9 @@ export default class Exec extends PgCommand {
   static override strict = false;
 
   async run(): Promise<void> {
-    const { args, argv, flags } = await this.parse(Exec);
+    const { args, flags } = await this.parse(Exec);
     const exec = {
-      args: (argv as string[]).slice(1),
+      args: commandWords(this.argv),
       tty: flags.tty,
       stdin: flags.interactive,
       user: flags.user ?? null,

@@ -8,6 +8,7 @@ import { spawnShim } from '../../runtime/shim-process.ts';
 import { signalNumber } from '../../runtime/signals.ts';
 import { Trace } from '../../runtime/trace.ts';
 import type { Roots } from '../../store/paths.ts';
+import { commandWords } from '../argv.ts';
 import { PgCommand } from '../base.ts';
 import { newContainer } from '../new-container.ts';
 import { runFlags } from '../run-flags.ts';
@@ -39,7 +40,7 @@ image names as volumes are part of that layer, too.`;
 
   async run(): Promise<void> {
     const trace = new Trace();
-    const { args, argv, flags } = await this.parse(Run);
+    const { args, flags } = await this.parse(Run);
     this.needRoot('pg run');
     if (flags.cidfile !== undefined && existsSync(flags.cidfile)) {
       throw new PgError(
@@ -54,7 +55,7 @@ image names as volumes are part of that layer, too.`;
     trace.mark('shim spawned');
     let record: ContainerRecord;
     try {
-      record = await newContainer(roots, args.image, (argv as string[]).slice(1), flags);
+      record = await newContainer(roots, args.image, commandWords(this.argv), flags);
     } catch (error) {
       shim.close();
       throw error;

@@ -3,6 +3,7 @@ import { promisify } from 'node:util';
 import { Args } from '@oclif/core';
 import { PgError } from '../../mdm/error.ts';
 import { containerPids } from '../../runtime/containers.ts';
+import { commandWords } from '../argv.ts';
 import { PgCommand } from '../base.ts';
 
 const run = promisify(execFile);
@@ -17,9 +18,9 @@ export default class Top extends PgCommand {
   static override strict = false;
 
   async run(): Promise<void> {
-    const { args, argv, flags } = await this.parse(Top);
+    const { args, flags } = await this.parse(Top);
     const pids = new Set((await containerPids(this.roots(flags), args.container)).map(String));
-    const options = (argv as string[]).slice(1);
+    const options = commandWords(this.argv);
     const { stdout } = await run('ps', options.length > 0 ? ['-e', ...options] : ['-ef']).catch(
       (error: NodeJS.ErrnoException) => {
         if (error.code !== 'ENOENT') throw new PgError('BAD_USAGE', `ps: ${error.message}`);

@@ -31,7 +31,7 @@ export function* walk(dir: SafeDir, name: string, as: string, seen = new Map<str
     size: kind === 'file' ? stat.size : 0,
     linkName: kind === 'symlink' ? dir.readlink(name) : '',
     rdev: stat.rdev,
-    read: () => dir.read(name, stat.size),
+    read: () => (kind === 'file' ? dir.read(name, stat.size) : []),
   };
   if (kind !== 'directory' && stat.nlink > 1) {
     const identity = `${stat.dev}:${stat.ino}`;

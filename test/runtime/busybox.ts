@@ -18,7 +18,11 @@ function entry(name: string, type: string, mode: number, data: Uint8Array, link 
   header.write(type, 156, 'latin1');
   header.write(link, 157, 'latin1');
   header.write('ustar\x0000', 257, 'latin1');
-  octal(header.reduce((sum, byte) => sum + byte, 0), 148, 7);
+  octal(
+    header.reduce((sum, byte) => sum + byte, 0),
+    148,
+    7,
+  );
   const padded = Buffer.alloc(Math.ceil(data.length / 512) * 512);
   padded.set(data);
   return Buffer.concat([header, padded]);
