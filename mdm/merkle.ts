@@ -76,23 +76,12 @@ export function inputSector(used: number, contents: readonly kernel.Span[] = [])
   const wholeLeaves = Math.ceil(used / kernel.LEAF_BYTES) * kernel.LEAF_BYTES;
   kernel.input.fill(0, used, wholeLeaves);
   kernel.inputZeroPadding(contents);
-  kernel.inputHashLeaves(0, wholeLeaves);
   const root = kernel.inputRoot(wholeLeaves);
   return {
     root,
-    contentRoots: split(kernel.inputContentRoots(contents, true)),
+    contentRoots: split(kernel.inputContentRoots(contents)),
     blockRoots: () => kernel.inputBlockRoots(wholeLeaves),
   };
-}
-
-/**
- * The roots of `contents` in the kernel's `input`, without a sector's; leaf hashes stay in the kernel, so that `inputMove` and `inputRoot` of mdm/kernel/kernel.ts can
- * follow when it is known which contents are new. [from, to) are the bytes hashed, multiples of 64.
- */
-export function inputContents(from: number, to: number, contents: readonly kernel.Span[]): Uint8Array[] {
-  kernel.inputZeroPadding(contents);
-  kernel.inputHashLeaves(from, to);
-  return split(kernel.inputContentRoots(contents, false));
 }
 
 function split(roots: Uint8Array): Uint8Array[] {

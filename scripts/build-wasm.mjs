@@ -33,36 +33,63 @@ const QUARTERS = [
   [3, 4, 9, 14],
 ];
 
-const add = (x, y) => `v128.add<i64>(${x}, ${y})`;
-const xor = (x, y) => `v128.xor(${x}, ${y})`;
-const constant = (index) => `v128.load(CONSTANTS, ${16 * index})`;
-/** a + b + message word; the word first, for it is there before b is. Words 9 to 15 of a 65-byte message are zero. */
-const sum = (a, b, word) => (word < 9 ? add(add(a, `m${word}`), b) : add(a, b));
+/** How the two lanes in a v128 and the scalar one write the same thing; `v` and `s` are their working vectors, `m` and `n` their message words. */
+const VECTOR = {
+  names: ['v', 'm'],
+  add: (x, y) => `v128.add<i64>(${x}, ${y})`,
+  xor: (x, y) => `v128.xor(${x}, ${y})`,
+  constant: (i) => `v128.load(CONSTANTS, ${16 * i})`,
+  length: 'i64x2.splat(length)',
+  rotate: {
+    32: (x) => `v128.shuffle<u32>(${x}, ${x}, 1, 0, 3, 2)`,
+    24: (x) => `i8x16.relaxed_swizzle(${x}, r24)`,
+    16: (x) => `i8x16.relaxed_swizzle(${x}, r16)`,
+    63: (x) => `v128.xor(v128.add<i64>(${x}, ${x}), v128.shr<u64>(${x}, 63))`,
+  },
+};
+const SCALAR = {
+  names: ['s', 'n'],
+  add: (x, y) => `${x} + ${y}`,
+  xor: (x, y) => `${x} ^ ${y}`,
+  constant: (i) => `load<u64>(CONSTANTS, ${16 * i})`,
+  length: 'length',
+  rotate: Object.fromEntries([32, 24, 16, 63].map((n) => [n, (x) => `rotr<u64>(${x}, ${n})`])),
+};
 
 /** The mixing function G (RFC 7693, section 3.1) on quarter `g` of round `r`, as AssemblyScript statements. */
-function mix(r, g) {
-  const [a, b, c, d] = QUARTERS[g].map((i) => `v${i}`);
+function mix(r, g, { names, add, xor, constant, length, rotate }) {
+  const [a, b, c, d] = QUARTERS[g].map((i) => names[0] + i);
   const [x, y] = [SIGMA[r % 10][2 * g], SIGMA[r % 10][2 * g + 1]];
   const start = r === 0 && g < 4;
   const end = r === 11 && g >= 4;
+  // a + b + word, the word first, for it is there before b is. Words 9 to 15 of a 65-byte message are zero.
+  const sum = (word) => (word < 9 ? add(add(a, names[1] + word), b) : add(a, b));
+  const firstD = g === 0 ? xor(constant(4), length) : constant(4 + g);
   return [
-    `${a} = ${start ? add(a, `m${x}`) : sum(a, b, x)}`,
-    `${d} = ${xor(start && g > 0 ? constant(4 + g) : d, a)}`,
-    `${d} = v128.shuffle<u32>(${d}, ${d}, 1, 0, 3, 2)`,
+    `${a} = ${start ? add(constant(g), names[1] + x) : sum(x)}`,
+    `${d} = ${xor(start ? firstD : d, a)}`,
+    `${d} = ${rotate[32](d)}`,
     `${c} = ${add(start ? constant(8 + g) : c, d)}`,
     `${b} = ${xor(start ? constant(12 + g) : b, c)}`,
-    `${b} = i8x16.relaxed_swizzle(${b}, r24)`,
-    `${a} = ${sum(a, b, y)}`,
-    `${d} = i8x16.relaxed_swizzle(${xor(d, a)}, r16)`,
+    `${b} = ${rotate[24](b)}`,
+    `${a} = ${sum(y)}`,
+    `${d} = ${xor(d, a)}`,
+    `${d} = ${rotate[16](d)}`,
     `${c} = ${add(c, d)}`,
     // The last b of all is no part of a 256-bit digest.
-    ...(end ? [] : [`${b} = ${xor(b, c)}`, `${b} = ${xor(add(b, b), `v128.shr<u64>(${b}, 63)`)}`]),
+    ...(end ? [] : [`${b} = ${xor(b, c)}`, `${b} = ${rotate[63](b)}`]),
   ];
 }
 
+/** Vector and scalar statements in turn, so that both kinds of execution unit find work at any time. */
 function rounds() {
   const statements = [];
-  for (let r = 0; r < 12; r++) for (let g = 0; g < 8; g++) statements.push(...mix(r, g));
+  for (let r = 0; r < 12; r++) {
+    for (let g = 0; g < 8; g++) {
+      const scalar = mix(r, g, SCALAR);
+      mix(r, g, VECTOR).forEach((statement, i) => statements.push(statement, scalar[i]));
+    }
+  }
   return statements.map((s) => `  ${s};`).join('\n');
 }
 

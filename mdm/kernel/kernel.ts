@@ -39,12 +39,10 @@ interface Exports {
   foldChunk(count: number): void;
   absorb(at: number, count: number, leaves: number): void;
   root(leaves: number, tail: number): void;
-  inputLeaves(from: number, to: number): void;
-  inputLevels(used: number): void;
+  hashInput(used: number): void;
   levelAt(k: number): number;
   zeroPadding(count: number): void;
-  contentRoots(count: number, built: number): void;
-  moveLeaves(from: number, to: number, count: number): void;
+  contentRoots(count: number): void;
 }
 
 function instantiate(): Exports {
@@ -86,14 +84,6 @@ export function foldHashes(hashes: Uint8Array): Uint8Array {
   chunk.set(hashes);
   wasm.foldChunk(hashes.length / ROOT_BYTES);
   return chunk.slice(0, ROOT_BYTES);
-}
-
-/** The hash of every whole 64-byte leaf of `data` (a multiple of 64 bytes, at most 64 KiB), one after another. */
-export function leafHashes(data: Uint8Array): Uint8Array {
-  assert(data.length % LEAF_BYTES === 0 && data.length <= CHUNK_BYTES);
-  chunk.set(data);
-  wasm.hashChunk(data.length / LEAF_BYTES, 0);
-  return chunk.slice(0, data.length / 2);
 }
 
 /**
@@ -147,33 +137,20 @@ export interface Span {
   length: number;
 }
 
-/** Hashes the leaves of the input bytes [from, to), both multiples of 64, for `inputContentRoots` and `inputRoot`. */
-export function inputHashLeaves(from: number, to: number): void {
-  assert(from % LEAF_BYTES === 0 && to % LEAF_BYTES === 0 && 0 <= from && from <= to && to <= SECTOR_BYTES);
-  wasm.inputLeaves(from / LEAF_BYTES, to / LEAF_BYTES);
+/** Zeroes the bytes of the input between the end of each content and the next multiple of 64. */
+export function inputZeroPadding(contents: readonly Span[]): void {
+  setSpans(contents);
+  wasm.zeroPadding(contents.length);
 }
 
-/**
- * Moves `length` input bytes (a multiple of 64, as are both offsets) and their leaf hashes: how a content that turned out to be known already is taken out
- * of a sector being packed without hashing the others again.
- */
-export function inputMove(from: number, to: number, length: number): void {
-  assert(
-    (from | to | length) % LEAF_BYTES === 0 &&
-      Math.max(from, to) + length <= SECTOR_BYTES &&
-      Math.min(from, to, length) >= 0,
-  );
-  wasm.moveLeaves(from / LEAF_BYTES, to / LEAF_BYTES, length / LEAF_BYTES);
-}
-
-/** The root of the input as a sector whose first `used` bytes (a multiple of 64) have their leaves hashed, and whose rest is zero whatever lies there. */
+/** Hashes the input as a sector whose first `used` bytes (a multiple of 64) are meant and whose rest is zero, whatever lies there. Returns its root. */
 export function inputRoot(used: number): Uint8Array {
   assert(used % LEAF_BYTES === 0 && 0 <= used && used <= SECTOR_BYTES);
-  wasm.inputLevels(used / LEAF_BYTES);
+  wasm.hashInput(used / LEAF_BYTES);
   return view(wasm.levelAt(16), ROOT_BYTES).slice();
 }
 
-/** After `inputRoot`: the 1,024 roots of the input's 4 KiB blocks, 32 KiB. */
+/** After `inputRoot(used)`: the 1,024 roots of the input's 4 KiB blocks, 32 KiB. */
 export function inputBlockRoots(used: number): Uint8Array {
   const blocks = Math.ceil(used / 4096);
   const roots = new Uint8Array(1024 * ROOT_BYTES);
@@ -183,20 +160,14 @@ export function inputBlockRoots(used: number): Uint8Array {
 }
 
 /**
- * The root of every content in `contents`, one after another (32 bytes each; an empty one's is zero). They lie in the input, whose leaves are hashed
- * (`inputHashLeaves`) with the padding after each content zero (`inputZeroPadding` before that). With `built`, `inputRoot` has been called over them: the sector's own
- * nodes are then used wherever a content's subtrees coincide with them (a content that starts at a multiple of 64 x 2^k shares k levels).
+ * After `inputRoot`, which `inputZeroPadding` of the same contents must have gone before: the root of every content, one after another (32 bytes each; an
+ * empty one's is zero). Leaf hashes are the sector's, and so are inner nodes as far as a content's subtrees coincide with them: a content
+ * that starts at a multiple of 64 x 2^k shares k levels.
  */
-export function inputContentRoots(contents: readonly Span[], built: boolean): Uint8Array {
+export function inputContentRoots(contents: readonly Span[]): Uint8Array {
   setSpans(contents);
-  wasm.contentRoots(contents.length, built ? 1 : 0);
+  wasm.contentRoots(contents.length);
   return view(wasm.ROOTS.value, contents.length * ROOT_BYTES).slice();
-}
-
-/** Zeroes the bytes between the end of each content and the next multiple of 64. */
-export function inputZeroPadding(contents: readonly Span[]): void {
-  setSpans(contents);
-  wasm.zeroPadding(contents.length);
 }
 
 function setSpans(contents: readonly Span[]): void {

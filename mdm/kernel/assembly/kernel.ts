@@ -1,7 +1,7 @@
 // The Merkle tree of Sia (RFC 6962's shape over BLAKE2b-256) on this module's own memory. mdm/kernel/kernel.ts is its only caller and
-// checks every argument; nothing is checked here. All hashing is a run of hashPair over 64-byte blocks: a leaf's block is its data, a
+// checks every argument; nothing is checked here. All hashing is a run of hashThree over 64-byte blocks: a leaf's block is its data, a
 // node's block is its two children side by side, and a level of hashes is thus the next level's input.
-import { hashPair } from './blake2b';
+import { hashThree } from './blake2b';
 
 // Where things lie in memory. kernel.ts reads these through the exported globals.
 /** One running tree: peak k (32 bytes at 32 k) is the root of the perfect subtree of 2^k leaves, meaningful when bit k of the leaf count is set. */
@@ -42,15 +42,20 @@ function copyHash(to: usize, from: usize): void {
   v128.store(to, v128.load(from, 16), 16);
 }
 
+/** H(prefix || the bytes at `from`) to `to`; `length` is that of the message with its prefix, and the rest of 64 bytes is zero. */
+function hashOne(from: usize, to: usize, prefix: u64, length: u64): void {
+  hashThree(from, from, from, to, to, to, prefix, length);
+}
+
 /** dst[i] = H(prefix || 64 bytes at src + 64 i) for `count` blocks; `dst` may be `src` or lie less than 64 bytes past it. */
 function hashBlocks(src: usize, dst: usize, count: u32, prefix: u64): void {
-  let i: u32 = 0;
-  for (; i + 2 <= count; i += 2) {
-    hashPair(src, src + 64, dst, dst + 32, prefix, FULL, FULL);
-    src += 128;
-    dst += 64;
+  for (; count >= 3; count -= 3) {
+    hashThree(src, src + 64, src + 128, dst, dst + 32, dst + 64, prefix, FULL);
+    src += 192;
+    dst += 96;
   }
-  if (i < count) hashPair(src, src, dst, dst, prefix, FULL, FULL);
+  if (count === 2) hashThree(src, src + 64, src, dst, dst + 32, dst, prefix, FULL);
+  else if (count === 1) hashOne(src, dst, prefix, FULL);
 }
 
 /** The root over `count` >= 1 hashes at `at`, which are overwritten; an odd last one moves up unchanged (RFC 6962's shape). Answers at `at`. */
@@ -68,18 +73,18 @@ function foldAt(at: usize, count: u32): void {
 /** Computes the all-zero subtrees; to be called once. */
 export function start(): void {
   memory.fill(CHUNK, 0, 64);
-  hashPair(CHUNK, CHUNK, ZEROS, ZEROS, LEAF, FULL, FULL);
+  hashOne(CHUNK, ZEROS, LEAF, FULL);
   for (let k: usize = 0; k < 16; k++) {
     copyHash(CHUNK, ZEROS + (k << 5));
     copyHash(CHUNK + 32, ZEROS + (k << 5));
-    hashPair(CHUNK, CHUNK, ZEROS + ((k + 1) << 5), ZEROS + ((k + 1) << 5), NODE, FULL, FULL);
+    hashOne(CHUNK, ZEROS + ((k + 1) << 5), NODE, FULL);
   }
 }
 
 /** RESULT = the leaf hash of the `length` (at most 64) bytes at CHUNK; the bytes after them are zeroed. */
 export function leaf(length: u32): void {
   memory.fill(CHUNK + length, 0, 64 - length);
-  hashPair(CHUNK, CHUNK, RESULT, RESULT, LEAF, length + 1, length + 1);
+  hashOne(CHUNK, RESULT, LEAF, length + 1);
 }
 
 /** The `count` blocks of 64 bytes at CHUNK become `count` hashes at CHUNK. */
@@ -125,7 +130,7 @@ export function root(leaves: f64, tail: u32): void {
     if (some) {
       copyHash(CHUNK, peak);
       copyHash(CHUNK + 32, RESULT);
-      hashPair(CHUNK, CHUNK, RESULT, RESULT, NODE, FULL, FULL);
+      hashOne(CHUNK, RESULT, NODE, FULL);
     } else {
       copyHash(RESULT, peak);
       some = true;
@@ -133,24 +138,19 @@ export function root(leaves: f64, tail: u32): void {
   }
 }
 
-/** Hashes the leaves [from, to) of INPUT to level 0. */
-export function inputLeaves(from: u32, to: u32): void {
-  hashBlocks(INPUT + (<usize>from << 6), level(0) + (<usize>from << 5), to - from, LEAF);
-}
-
 /**
- * Builds levels 1 to 16 over the first `used` leaf hashes of level 0; the leaves after them are taken as zero. The root is level 16.
- * Goes 64 leaves (4 KiB of data) at a time for the first six levels, so that they stay in the first cache.
+ * Hashes the first `used` leaves of INPUT to level 0 and builds levels 1 to 16 over them; the leaves after them are taken as zero. The root is level 16.
+ * Goes 1,024 leaves at a time for the first ten levels, so that they stay in the near caches.
  */
-export function inputLevels(used: u32): void {
-  const blocks = (used + 63) >> 6;
-  for (let b: u32 = 0; b < blocks; b++) {
-    const inBlock = min(<u32>64, used - (b << 6));
-    let count = inBlock;
-    for (let k: u32 = 0; k < 6; k++) count = pairUp(k, b << (6 - k), count);
+export function hashInput(used: u32): void {
+  const parts = (used + 1023) >> 10;
+  for (let part: u32 = 0; part < parts; part++) {
+    let count = min(<u32>1024, used - (part << 10));
+    hashBlocks(INPUT + (<usize>part << 16), level(0) + (<usize>part << 15), count, LEAF);
+    for (let k: u32 = 0; k < 10; k++) count = pairUp(k, part << (10 - k), count);
   }
-  let count = blocks;
-  for (let k: u32 = 6; k < 16; k++) count = pairUp(k, 0, count);
+  let count = parts;
+  for (let k: u32 = 10; k < 16; k++) count = pairUp(k, 0, count);
   if (used === 0) copyHash(level(16), ZEROS + 16 * 32);
 }
 
@@ -169,34 +169,33 @@ export function levelAt(k: u32): usize {
 }
 
 /**
- * ROOTS[i] = the root of content SPANS[i] for `count` contents in INPUT whose leaves are hashed in level 0 (`inputLeaves`) and whose padding is zero
- * (`zeroPadding`). With `built`, levels 1 to 16
- * are there too (`inputLevels`) and are used wherever a content's subtrees coincide with the sector's.
+ * ROOTS[i] = the root of content SPANS[i] for `count` contents in INPUT, which is hashed (`hashInput`) with the padding after each content zero
+ * (`zeroPadding`). The sector's own nodes are used wherever a content's subtrees coincide with them.
  */
-export function contentRoots(count: u32, built: u32): void {
+export function contentRoots(count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
     const offset = load<u32>(SPANS + (<usize>i << 3));
     const length = load<u32>(SPANS + (<usize>i << 3), 4);
-    contentRoot(offset >> 6, length >> 6, INPUT + offset + (length & ~63), length & 63, built != 0);
+    contentRoot(offset >> 6, length >> 6, INPUT + offset + (length & ~63), length & 63);
     copyHash(ROOTS + (<usize>i << 5), SCRATCH);
   }
 }
 
 /** SCRATCH = the root of `full` leaves from leaf `first` on, and a last short one of `tail` bytes at `tailAt`. */
-function contentRoot(first: u32, full: u32, tailAt: usize, tail: u32, built: bool): void {
+function contentRoot(first: u32, full: u32, tailAt: usize, tail: u32): void {
   if (full === 0) {
     if (tail === 0) memory.fill(SCRATCH, 0, 32);
-    else hashPair(tailAt, tailAt, SCRATCH, SCRATCH, LEAF, tail + 1, tail + 1);
+    else hashOne(tailAt, SCRATCH, LEAF, tail + 1);
     return;
   }
   // A subtree of 2^k of our leaves is a node of the sector when our first leaf is a multiple of 2^k.
-  const k: u32 = built ? min(ctz<u32>(first | SECTOR_LEAVES), 31 - clz<u32>(full)) : 0;
+  const k: u32 = min(ctz<u32>(first | SECTOR_LEAVES), 31 - clz<u32>(full));
   const nodes = full >> k;
   let rest = full & ((1 << k) - 1);
   const restAt = SCRATCH + (<usize>nodes << 5);
   memory.copy(SCRATCH, level(k) + ((<usize>first >> k) << 5), <usize>nodes << 5);
   let some = tail > 0;
-  if (some) hashPair(tailAt, tailAt, restAt, restAt, LEAF, tail + 1, tail + 1);
+  if (some) hashOne(tailAt, restAt, LEAF, tail + 1);
   let end = first + full;
   for (let j: u32 = 0; rest > 0; j++) {
     const bit: u32 = 1 << j;
@@ -207,7 +206,7 @@ function contentRoot(first: u32, full: u32, tailAt: usize, tail: u32, built: boo
     if (some) {
       copyHash(CHUNK, node);
       copyHash(CHUNK + 32, restAt);
-      hashPair(CHUNK, CHUNK, restAt, restAt, NODE, FULL, FULL);
+      hashOne(CHUNK, restAt, NODE, FULL);
     } else {
       copyHash(restAt, node);
       some = true;
@@ -222,10 +221,4 @@ export function zeroPadding(count: u32): void {
     const end = load<u32>(SPANS + (<usize>i << 3)) + load<u32>(SPANS + (<usize>i << 3), 4);
     if (end & 63) memory.fill(INPUT + end, 0, 64 - (end & 63));
   }
-}
-
-/** Moves `count` leaves of INPUT and their hashes in level 0 from leaf `from` to leaf `to`. */
-export function moveLeaves(from: u32, to: u32, count: u32): void {
-  memory.copy(INPUT + (<usize>to << 6), INPUT + (<usize>from << 6), <usize>count << 6);
-  memory.copy(level(0) + (<usize>to << 5), level(0) + (<usize>from << 5), <usize>count << 5);
 }
