@@ -1,6 +1,17 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, openSync, closeSync, readFileSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -28,6 +39,8 @@ export type DaemonAnswer = { serving: true } | { serving: false; error: PgErrorD
 export interface MountRecord {
   mountPoint: string;
   label: string;
+  /** Root of the image's trie, hex; null is the empty image. */
+  treeRoot: string | null;
   pid: number;
   /** Start of the process in clock ticks after boot (proc(5), stat field 22): tells it from a later one of the same number. */
   startTicks: string;
@@ -139,8 +152,26 @@ function readMountRecord(roots: Roots, mountPoint: string): MountRecord | undefi
   }
 }
 
+/** Roots (hex) of the tries that are being served by detached mounts: they stay, even when their image is removed. */
+export function mountedTrees(roots: Roots): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(mountsRunDir(roots));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return names
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => JSON.parse(readFileSync(join(mountsRunDir(roots), name), 'utf8')) as MountRecord)
+    .filter(({ pid, startTicks, treeRoot }) => treeRoot !== null && startTicksOf(pid) === startTicks)
+    .map(({ treeRoot }) => treeRoot!);
+}
+
 /** The daemon's own: leaves word of itself. */
 export function writeMountRecord(roots: Roots, record: MountRecord): void {
   mkdirSync(mountsRunDir(roots), { recursive: true });
-  writeFileSync(mountRecordPath(roots, record.mountPoint), `${JSON.stringify(record)}\n`);
+  const path = mountRecordPath(roots, record.mountPoint);
+  writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`);
+  renameSync(`${path}.new`, path);
 }

@@ -15,7 +15,8 @@ import { startMount } from './mount.ts';
  */
 async function serve(options: DaemonOptions): Promise<void> {
   const { roots, mountPoint, label } = options;
-  const record: MountRecord = { mountPoint, label, pid: process.pid, startTicks: startTicksOf(process.pid)! };
+  const { treeRoot } = options;
+  const record: MountRecord = { mountPoint, label, treeRoot, pid: process.pid, startTicks: startTicksOf(process.pid)! };
   const answer = (message: DaemonAnswer): void => void process.send?.(message);
   try {
     const mount = await startMount({

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
@@ -40,6 +40,16 @@ export function findVolume(roots: Roots, name: string): Volume | undefined {
     });
   }
   return volume;
+}
+
+/** Names of all volumes. */
+export function volumeNames(roots: Roots): string[] {
+  try {
+    return readdirSync(volumesDir(roots)).filter((name) => NAME.test(name));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** Makes a volume over an image; of two calls at once one gets the name. PgError('BAD_NAME' | 'NAME_TAKEN'). */
