@@ -8,7 +8,7 @@ import { DEFAULT_DOMAIN, type Reference } from '../reference.ts';
 import { Authorizer, parseChallenge } from './auth.ts';
 import { isLocalOnly, isLoopback, type Connections } from './connections.ts';
 import type { Credentials } from './credentials.ts';
-import { registryError, unreachable } from './errors.ts';
+import { isCertificateError, registryError, unreachable } from './errors.ts';
 import { ATTEMPTS_MAX, isPassing, networkCode, PassingError, pause, retryAfterMs, withRetries } from './retry.ts';
 
 const REDIRECTS_MAX = 5;
@@ -189,7 +189,10 @@ export class RegistryClient {
     }
   }
 
-  /** Which of https and http the registry speaks, found out once. http only where it is allowed. */
+  /**
+   * Which of https and http the registry speaks, found out once. http only where it is allowed, and there whenever https does not come
+   * about - but not for a certificate that does not satisfy.
+   */
   async #connect(): Promise<{ url: URL; authorizer: Authorizer }> {
     this.#origin ??= this.#findOrigin();
     return this.#origin;
@@ -206,7 +209,9 @@ export class RegistryClient {
         });
         await body.dump();
       } catch (error) {
-        if (speaksNoTls(error)) url = new URL(`http://${this.host}`);
+        signal?.throwIfAborted();
+        if (isPgError(error)) throw error;
+        if (!isCertificateError(networkCode(error))) url = new URL(`http://${this.host}`);
       }
     }
     return { url, authorizer: new Authorizer(url, this.#repository, insecure, connections, credentials, signal) };
@@ -222,11 +227,6 @@ export class RegistryClient {
     if (error instanceof PassingError && isPgError(error.cause)) return error.cause;
     return unreachable(this.host, what, error);
   }
-}
-
-/** A plain http server answers a TLS hello with something that is no TLS, or hangs up. */
-function speaksNoTls(error: unknown): boolean {
-  return /^(ERR_SSL_|EPROTO$|ECONNRESET$|UND_ERR_SOCKET$|EPIPE$)/.test(networkCode(error));
 }
 
 function checkRedirect(location: string, from: URL, origin: URL, host: string): URL {

@@ -56,6 +56,8 @@ export class Connections {
     return new EnvHttpProxyAgent({
       ...options,
       requestTls: tls,
+      // What goes in the clear is handed to the proxy as it is: many open tunnels to port 443 only.
+      proxyTunnel: url.protocol === 'https:',
       httpProxy: variable('http_proxy'),
       httpsProxy: variable('https_proxy'),
       noProxy: variable('no_proxy'),
@@ -66,7 +68,7 @@ export class Connections {
 /** 127.0.0.0/8, ::1 and localhost: where plain http needs no permission. `hostname` as in a URL, IPv6 in brackets. */
 export function isLoopback(hostname: string): boolean {
   const host = hostname.replace(/^\[|\]$/g, '').toLowerCase();
-  if (host === 'localhost' || host.endsWith('.localhost')) return true;
+  if (host === 'localhost') return true;
   return (
     (isIP(host) === 4 && host.startsWith('127.')) ||
     host === '::1' ||

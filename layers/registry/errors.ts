@@ -43,10 +43,9 @@ export function accessDenied(host: string, what: string, detail = ''): PgError {
 export function unreachable(host: string, what: string, cause: unknown): PgError {
   const code = networkCode(cause);
   const message = cause instanceof Error ? cause.message : String(cause);
-  const isCertificate = /^(CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|ERR_TLS_CERT)/.test(code);
   const isNotTls = /^(ERR_SSL_|EPROTO)/.test(code);
   let hint = 'check the network and the name of the registry, then try again';
-  if (isCertificate) {
+  if (isCertificateError(code)) {
     hint = `put the registry's CA certificate at /etc/containers/certs.d/${host}/ca.crt, or set insecure = true in registries.conf`;
   } else if (isNotTls)
     hint = 'if the registry has no https, set insecure = true for it in /etc/containers/registries.conf';
@@ -58,6 +57,11 @@ export function unreachable(host: string, what: string, cause: unknown): PgError
 export function loginHint(host: string): string {
   const name = host === 'registry-1.docker.io' ? 'docker.io' : host;
   return `check the image's name; if it is private, log in: podman login ${name} (or docker login ${name})`;
+}
+
+/** Whether a network error's code (retry.ts) says that a certificate does not satisfy. */
+export function isCertificateError(code: string): boolean {
+  return /^(CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|ERR_TLS_CERT|HOSTNAME_)/.test(code);
 }
 
 async function readDetail(body: Dispatcher.ResponseData['body']): Promise<string> {

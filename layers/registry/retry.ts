@@ -22,7 +22,7 @@ export class PassingError extends Error {
 
 /** Network errors that do not pass by themselves: nobody listens, no such name, a wrong certificate, a protocol that is not theirs. */
 const LASTING =
-  /^(ECONNREFUSED|ENOTFOUND|EACCES|EPERM|EPROTO|ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_|ERR_INVALID_)/;
+  /^(ECONNREFUSED|ENOTFOUND|EACCES|EPERM|EPROTO|ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_|ERR_INVALID_|UND_ERR_(ABORTED|INVALID|CLOSED|DESTROYED|NOT_SUPPORTED))/;
 
 /** The code of a network error, wherever it hides in the causes; '' when there is none. */
 export function networkCode(error: unknown): string {
@@ -38,7 +38,12 @@ export function networkCode(error: unknown): string {
 export function isPassing(error: unknown): boolean {
   if (error instanceof PassingError) return true;
   const code = networkCode(error);
-  return code !== '' && code !== 'ABORT_ERR' && /^(E[A-Z]+|UND_ERR_[A-Z_]+)$/.test(code) && !LASTING.test(code);
+  return (
+    code !== '' &&
+    code !== 'ABORT_ERR' &&
+    /^(E(?!RR_)[A-Z_]+|UND_ERR_[A-Z_]+|ERR_STREAM_PREMATURE_CLOSE)$/.test(code) &&
+    !LASTING.test(code)
+  );
 }
 
 /** Waits before try number `failures` + 1, doubling each time, with some chance in it so that a crowd does not come back at once. */

@@ -186,6 +186,37 @@ blocked = true
     await failure(() => readAll('docker://x/app', env), 'REGISTRIES_CONF_INVALID');
   });
 
+  it('through the proxy of the environment, but not to this machine', async () => {
+    const { host } = await start();
+    const image = await smallImage();
+    await pushImage(host, 'app', '1', image);
+    const tunnels: string[] = [];
+    const proxy = await misbehaving(async (request, response) => {
+      const url = new URL(request.url!);
+      const answer = await fetch(`http://${host}${url.pathname}`, {
+        headers: { accept: request.headers.accept ?? '*/*' },
+      });
+      respond(response, answer.status, Buffer.from(await answer.arrayBuffer()), {
+        'content-type': answer.headers.get('content-type') ?? '',
+      });
+    });
+    proxy.server.on('connect', (request, socket) => {
+      tunnels.push(request.url!);
+      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+    });
+    const conf = join(dir, 'registries.conf');
+    writeFileSync(conf, '[[registry]]\nlocation = "registry.invalid:5000"\ninsecure = true\n');
+    const url = `http://${proxy.host}`;
+    const env = environment({ CONTAINERS_REGISTRIES_CONF: conf, http_proxy: url, HTTPS_PROXY: url });
+    assertIsSample(await readAll('docker://registry.invalid:5000/app:1', env), image);
+    assert.deepEqual(tunnels, ['registry.invalid:5000'], 'https is tried first');
+    assert.ok(proxy.requests.every((request) => request.url.startsWith('http://registry.invalid:5000/v2/')));
+    const count = proxy.requests.length;
+    assertIsSample(await readAll(`docker://${host}/app:1`, env), image);
+    assert.equal(proxy.requests.length, count);
+    await proxy.stop();
+  });
+
   it('many layers at once, and the same one twice', async () => {
     const { host } = await start();
     const layers = await Promise.all(
