@@ -13,5 +13,5 @@ pg restart web
 curl -fsS --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8080/notes/hello.txt
 
 pg diff web
-pg inspect --format '{{json .Log}}' web # the root of everything it ever wrote
+pg inspect --format '{{json .Pg.Position}}' web # the root of everything it ever wrote
 pg rm -f web

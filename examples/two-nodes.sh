@@ -75,6 +75,6 @@ show b pg migrate web node-a
 b sh -c 'curl -fsS --retry 30 --retry-all-errors --retry-delay 1 http://10.77.0.1:8080/notes/b.txt'
 again=$(b curl -fsS http://10.77.0.1:8080/notes/blob | sha256sum)
 [ "$before" = "$again" ] || { echo "the bytes differ after the move back" >&2; exit 1; }
-show a pg inspect --format '{{json .Log}}' web
+show a pg inspect --format '{{json .Pg.Position}}' web
 
 say 'shown: a real nginx imported, run on a FUSE root, written to, moved to node b and back, with the same bytes and equal roots'
