@@ -60,6 +60,15 @@ describe('importing an image', () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
+  const leavesNothing = async (source: string, check: (error: unknown) => boolean): Promise<void> => {
+    await assert.rejects(importImage(store, source), check);
+    assert.deepEqual(listImages(store), []);
+    assert.equal(store.table('layers').count(), 0);
+    assert.equal(store.table('contents').count(), 0);
+    await store.collect(() => imagesReachable(store));
+    assert.equal(sectorFiles(place.roots.data), 0);
+  };
+
   const layout = (image: SampleImage): Promise<string> => writeLayout(join(dir, `${samples++}`), image);
 
   it('keeps everything: tree, config, layers bit for bit', async () => {
@@ -191,15 +200,6 @@ describe('importing an image', () => {
   });
 
   describe('leaves nothing behind', () => {
-    const leavesNothing = async (source: string, check: (error: unknown) => boolean): Promise<void> => {
-      await assert.rejects(importImage(store, source), check);
-      assert.deepEqual(listImages(store), []);
-      assert.equal(store.table('layers').count(), 0);
-      assert.equal(store.table('contents').count(), 0);
-      await store.collect(() => imagesReachable(store));
-      assert.equal(sectorFiles(place.roots.data), 0);
-    };
-
     it('of a blob with a flipped bit, naming it and both digests', async () => {
       const sample = imageOf(tarBytes(BASE), tarBytes(TOP));
       const source = await layout(sample);
