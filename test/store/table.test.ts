@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { Worker } from 'node:worker_threads';
 import { isPgError } from '../../mdm/error.ts';
 import { openStore } from '../../store/store.ts';
 import { Place } from './fixture.ts';
@@ -98,5 +99,52 @@ describe('store: tables', () => {
       await store.close();`;
     const out = execFileSync(process.execPath, ['--input-type=module', '-e', program]).toString();
     assert.equal(out, '1 undefined 0 0\n');
+  });
+});
+
+describe('store: a thread that never returns to its event loop', () => {
+  let place: Place;
+  beforeEach(() => {
+    place = new Place();
+  });
+  afterEach(() => place.remove());
+
+  it('reads what was committed last, and holds no old state of the index', async () => {
+    const table = place.open().table('names');
+    table.put('k', Buffer.from('0'));
+    const turns = new Int32Array(new SharedArrayBuffer(8));
+    const module = new URL('../../store/store.ts', import.meta.url).pathname;
+    const program = `
+      const { workerData, parentPort } = require('node:worker_threads');
+      import(${JSON.stringify(module)}).then(({ openStore }) => {
+        const store = openStore(workerData.roots);
+        const table = store.table('names');
+        const { turns } = workerData;
+        for (let turn = 0; turn < 300; turn++) {
+          Atomics.wait(turns, 0, turn);
+          const range = [...table.range({ prefix: 'k' })].length;
+          const right = table.get('k')?.toString() === String(turn + 1) && table.has('k') && range === 1;
+          Atomics.store(turns, 1, right ? turn + 1 : -1);
+          Atomics.notify(turns, 1);
+        }
+        parentPort.postMessage(process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length);
+        return store.close();
+      });`;
+    const worker = new Worker(program, { eval: true, workerData: { roots: place.roots, turns } });
+    const timers = new Promise<number>((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    const ended = new Promise((resolve) => worker.once('exit', resolve));
+    for (let turn = 0; turn < 300; turn++) {
+      table.put('k', Buffer.from(String(turn + 1)));
+      table.put(`large${turn % 2}`, Buffer.alloc(100_000, turn));
+      const answer = Atomics.waitAsync(turns, 1, turn);
+      Atomics.store(turns, 0, turn + 1);
+      Atomics.notify(turns, 0);
+      await answer.value;
+      assert.equal(Atomics.load(turns, 1), turn + 1);
+    }
+    assert.equal(await timers, 0, 'reads leave no timers behind');
+    await ended;
+    // 30 MB were written; freed pages were used again.
+    assert.ok(place.open().usage().indexBytes < 5_000_000, `${place.open().usage().indexBytes} bytes of index`);
   });
 });
