@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { openLog } from '../fs/log/log.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openLog, type Log } from '../fs/log/log.ts';
 import { LogReader } from '../fs/log/replica.ts';
 import type { Connection } from '../grid/connection.ts';
 import { bytesOf, uintOf, type Body } from '../grid/envelope.ts';
+import { isPgError } from '../mdm/error.ts';
 import type { ProgressSink } from '../layers/progress.ts';
 import type { Roots } from '../store/paths.ts';
 import { logDirOf } from './record.ts';
@@ -19,18 +21,34 @@ const CHUNKS_IN_FLIGHT = 8;
 /** A tail below this is small enough to stop the container for. */
 const SMALL_TAIL_BYTES = 1 << 20;
 const MAX_ROUNDS = 10;
+const LOG_WAIT_MS = 15_000;
 
 const hasLog = (roots: Roots, id: string): boolean => existsSync(join(logDirOf(roots, id), 'log'));
 
-/** The end of the log of a container that is not running, made whole and durable; its lock is held. A container that never ran has none. */
-export function closedLogEnd(roots: Roots, id: string): LogEnd {
+/**
+ * The end of the log of a container that is not running, made whole and durable; its lock is held. A container that never ran has none.
+ * The filesystem of a container that has just ended may take a moment to let go of the log: it is waited for.
+ */
+export async function closedLogEnd(roots: Roots, id: string): Promise<LogEnd> {
   if (!hasLog(roots, id)) return { size: 0, root: new Uint8Array(32) };
-  const log = openLog(logDirOf(roots, id));
+  const log = await openWhenFree(logDirOf(roots, id));
   try {
     const { size, root } = log.position();
     return { size, root };
   } finally {
     log.close();
+  }
+}
+
+async function openWhenFree(dir: string): Promise<Log> {
+  const deadline = performance.now() + LOG_WAIT_MS;
+  for (;;) {
+    try {
+      return openLog(dir);
+    } catch (error) {
+      if (!isPgError(error, 'LOG_BUSY') || performance.now() > deadline) throw error;
+      await sleep(5);
+    }
   }
 }
 

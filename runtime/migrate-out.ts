@@ -144,7 +144,7 @@ class Move {
       if (running) await this.#stop();
       const lock = await this.#containerLock();
       try {
-        end = closedLogEnd(roots, this.#record.id);
+        end = await closedLogEnd(roots, this.#record.id);
         await shipper.shipTo(end.size, this.#options.progress, 'log, tail', this.#options.signal);
         await this.#seal(end, ownership.epoch);
         this.#options.signal.throwIfAborted();
@@ -209,7 +209,7 @@ class Move {
     if (shim === undefined) {
       const lock = await this.#containerLock();
       try {
-        return closedLogEnd(roots, this.#record.id).size;
+        return (await closedLogEnd(roots, this.#record.id)).size;
       } finally {
         lock.release();
       }

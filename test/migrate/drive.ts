@@ -1,0 +1,126 @@
+import { FRAME } from '../../runtime/control.ts';
+import { addPeer } from '../../grid/peers.ts';
+import { loadIdentity } from '../../grid/identity.ts';
+import { toErrorData } from '../../mdm/error.ts';
+import { getImage } from '../../layers/images.ts';
+import { importImage } from '../../layers/import.ts';
+import {
+  execContainer,
+  findContainer,
+  listContainers,
+  removeContainer,
+  startContainer,
+  stopContainer,
+} from '../../runtime/containers.ts';
+import { createContainer, type CreateOptions } from '../../runtime/create.ts';
+import { moveOut, planMove } from '../../runtime/migrate-out.ts';
+import { readOwnership } from '../../runtime/migrate-state.ts';
+import { startDetached, stopNode } from '../../runtime/node-control.ts';
+import { nodeStatus } from '../../runtime/node.ts';
+import { resolveRoots } from '../../store/paths.ts';
+import { openStore } from '../../store/store.ts';
+
+// One deed on one node, as a process of its own: `drive.ts VERB JSON-ARGUMENTS` with PG_ROOT set. Prints {ok} or {error} as one line of JSON.
+const roots = resolveRoots(undefined, process.env, 0);
+const quiet = { start: (): void => {}, advance: (): void => {}, done: (): void => {} };
+
+const verbs: Record<string, (...args: never[]) => Promise<unknown>> = {
+  id: async () => loadIdentity(roots).id,
+  peer: async (name: string, address: string, id: string) => addPeer(roots, name, address, id),
+  node: async (host: string, port: number) => startDetached(roots, { host, port }),
+  'node-status': async () => nodeStatus(roots) ?? null,
+  'node-stop': async () => stopNode(roots),
+  async import(source: string) {
+    const store = openStore(roots);
+    const { image } = await importImage(store, source);
+    await store.close();
+    return image.names[0];
+  },
+  async run(imageName: string, options: CreateOptions) {
+    const store = openStore(roots);
+    const image = getImage(store, imageName);
+    const record = await createContainer(
+      roots,
+      { id: image.id.replace(/^sha256:/, ''), name: imageName, treeRoot: image.treeRoot, config: image.config.config },
+      options,
+    );
+    await store.close();
+    await startContainer(roots, record.id);
+    return record.id;
+  },
+  start: async (name: string) => (await startContainer(roots, name)) !== false,
+  stop: async (name: string) => stopContainer(roots, name, { timeoutSec: 1 }),
+  rm: async (name: string) => removeContainer(roots, name, { force: true }),
+  async exec(name: string, command: string) {
+    const output: Buffer[] = [];
+    const options = { stdin: false, stdout: true, stderr: true };
+    const ended = new Promise<number>((resolve, reject) => {
+      const onFrame = (type: number, payload: Buffer): void => {
+        if (type === FRAME.end) resolve((JSON.parse(payload.toString()) as { exitCode: number }).exitCode);
+        else output.push(Buffer.from(payload));
+      };
+      const exec = {
+        args: ['sh', '-c', command],
+        tty: false,
+        stdin: false,
+        user: null,
+        workdir: null,
+        env: [],
+        privileged: false,
+      };
+      execContainer(roots, name, exec, { onFrame, options }).catch(reject);
+    });
+    const code = await ended;
+    const text = Buffer.concat(output).toString();
+    if (code !== 0) throw new Error(`'${command}' ended with ${code}: ${text}`);
+    return text;
+  },
+  async ps() {
+    const all = await listContainers(roots);
+    return all.map(({ record, state }) => {
+      const { role, epoch, settled, moving } = readOwnership(roots, record.id);
+      return {
+        name: record.name,
+        id: record.id,
+        status: state.status,
+        initPid: state.initPid,
+        role,
+        epoch,
+        settled,
+        moving,
+      };
+    });
+  },
+  async position(name: string) {
+    return (await findContainer(roots, name)).state.position;
+  },
+  async migrate(container: string, peer: string, stopTimeoutSec: number | null) {
+    const signal = new AbortController().signal;
+    const said: string[] = [];
+    const say = (line: string): void => void said.push(line);
+    const { position, startError, ...rest } = await moveOut({
+      roots,
+      container,
+      peer,
+      stopTimeoutSec,
+      progress: quiet,
+      signal,
+      say,
+    });
+    const error = startError === null ? null : toErrorData(startError);
+    return { ...rest, size: position.size, root: Buffer.from(position.root).toString('hex'), startError: error, said };
+  },
+  async plan(container: string, peer: string) {
+    return planMove({ roots, container, peer, progress: quiet, signal: new AbortController().signal });
+  },
+};
+
+let answer: object;
+try {
+  const deed = verbs[process.argv[2]!]! as (...args: unknown[]) => Promise<unknown>;
+  answer = { ok: (await deed(...(JSON.parse(process.argv[3]!) as unknown[]))) ?? null };
+} catch (error) {
+  if (process.env['PG_DEBUG']) console.error(error);
+  answer = { error: toErrorData(error) };
+}
+process.stdout.write(`${JSON.stringify(answer)}\n`, () => process.exit(0));
