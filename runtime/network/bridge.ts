@@ -126,10 +126,11 @@ export async function makeNamespace(id: string): Promise<string> {
 }
 
 /**
- * Connects a container to the bridge: namespace, veth pair, address, default route. Its ports are published later, by `publishPorts`.
+ * Connects a container to the bridge: namespace, veth pair, address, default route. Its ports (`publishes`: there are some) are published
+ * later, by `publishPorts`.
  * On failure nothing is left behind.
  */
-export async function connectToBridge(roots: Roots, id: string): Promise<NetworkState> {
+export async function connectToBridge(roots: Roots, id: string, publishes: boolean): Promise<NetworkState> {
   const namespace = makeNamespace(id);
   // Both at once; the namespace is awaited before anything can throw it away.
   const [netnsResult, bridgeResult] = await Promise.allSettled([namespace, ensureBridge(roots)]);
@@ -157,10 +158,12 @@ export async function connectToBridge(roots: Roots, id: string): Promise<Network
   try {
     if (linkExists(veth)) await networkCommand('ip', ['link', 'del', veth]);
     const mtu = mtuOfDefaultRoute();
+    // Where bridged packets go through the netfilter of IP (br_netfilter), a container reaches its own published ports only so.
+    const hairpin = publishes ? `link set ${veth} type bridge_slave hairpin on\n` : '';
     await networkCommand(
       'ip',
       ['-batch', '-'],
-      `link add ${veth} mtu ${mtu} type veth peer name eth0 mtu ${mtu} address ${state.mac} netns ${netnsName(id)}\nlink set ${veth} master ${bridge.name} up\n`,
+      `link add ${veth} mtu ${mtu} type veth peer name eth0 mtu ${mtu} address ${state.mac} netns ${netnsName(id)}\nlink set ${veth} master ${bridge.name} up\n${hairpin}`,
     );
     await networkCommand(
       'ip',

@@ -111,7 +111,7 @@ export class RunningContainer {
     const { config, id } = this.record;
     if (config.network === 'bridge') {
       this.ports = await holdPorts(config.ports);
-      const network = await connectToBridge(this.roots, id);
+      const network = await connectToBridge(this.roots, id, config.ports.length > 0);
       this.state.network = network;
       this.ports.forwardTo(network.ip);
       network.ports = this.ports.ports.map((port) => ({ ...port, containerIp: network.ip }));
