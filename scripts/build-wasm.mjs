@@ -1,6 +1,6 @@
 // Compiles mdm/kernel/assembly (AssemblyScript) to mdm/kernel/kernel-bytes.ts: the wasm module as base64, so that it needs no file at run time.
 // The twelve rounds of BLAKE2b are written out here: a loop over them would index the sixteen words by number and keep none in a register.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
@@ -128,7 +128,10 @@ if (error !== null || wasm === undefined) {
   throw error ?? new Error('the AssemblyScript compiler wrote nothing');
 }
 const base64 = Buffer.from(wasm).toString('base64');
+// Renamed into place: others may be importing it.
+const target = join(KERNEL, 'kernel-bytes.ts');
 writeFileSync(
-  join(KERNEL, 'kernel-bytes.ts'),
+  `${target}.new`,
   `// Written by scripts/build-wasm.mjs from mdm/kernel/assembly. Not in the repository.\nexport const KERNEL_WASM_BASE64 =\n  '${base64}';\n`,
 );
+renameSync(`${target}.new`, target);
