@@ -3,14 +3,23 @@ import { PgError } from '../mdm/error.ts';
 import type { Store } from '../store/store.ts';
 import type { ContentWriter } from '../store/writer.ts';
 import { buildTree } from './build.ts';
-import { type ImageRecord, type LayerRecord, loadImage, loadLayer, putImage, putLayer, SCRATCH } from './images.ts';
+import {
+  type ImageRecord,
+  type LayerRecord,
+  loadImage,
+  loadLayer,
+  putImage,
+  putLayer,
+  SCRATCH,
+  tagImage,
+} from './images.ts';
 import { type Ingested, ingestLayer, LayerStack, replayLayer } from './ingest.ts';
 import { MergedTree } from './merge.ts';
 import type { ProgressSink } from './progress.ts';
 import { formatReference, parseImageName, parseReference, repositoryName } from './reference.ts';
 import { openLayerTar } from './transport/decompress.ts';
-import { openSource } from './transport/open.ts';
-import { formatPlatform, parsePlatform } from './transport/platform.ts';
+import { openSource, splitTransport } from './transport/open.ts';
+import { formatPlatform, parsePlatform, type Platform, platformFitness } from './transport/platform.ts';
 import type { BareNameOrigin, ImageSource, LayerBlob, SourceImage } from './transport/source.ts';
 
 /** Layers read at the same time: one is applied, others are fetched and unpacked meanwhile. */
@@ -37,12 +46,18 @@ export interface Imported {
 
 /**
  * Brings an image into the store, wholly or not at all: contents become visible together with the image's record, in one
- * transaction. `source` is what `openSource` takes. An image with the same config is recognised before any layer is read, a layer
+ * transaction. `source` is what `openSource` takes; a bare name that is in the store is not looked for elsewhere unless `from` says
+ * where. An image with the same config is recognised before any layer is read, a layer
  * with the same DiffID is taken from the store. Everything is verified in the stream: blobs by digest and size, tars by DiffID.
  */
 export async function importImage(store: Store, source: string, options: ImportOptions = {}): Promise<Imported> {
   const { from, progress, signal } = options;
   const platform = options.platform === undefined ? undefined : parsePlatform(options.platform);
+  const present = from === undefined ? presentImage(store, source, platform) : undefined;
+  if (present !== undefined) {
+    if (options.name !== undefined) tagImage(store, present.id, options.name);
+    return { image: loadImage(store, present.id)!, took: 'the store', alreadyPresent: true };
+  }
   const opened = await openSource(source, {
     ...(from === undefined ? {} : { from }),
     ...(platform === undefined ? {} : { platform }),
@@ -54,6 +69,17 @@ export async function importImage(store: Store, source: string, options: ImportO
   } finally {
     await opened.close();
   }
+}
+
+/** The image of a bare name that is in the store, for `platform` if one is wanted; no source needs to be asked then. */
+function presentImage(store: Store, source: string, platform: Platform | undefined): ImageRecord | undefined {
+  if (source === SCRATCH || splitTransport(source).transport !== null) return undefined;
+  const { domain, path, tag, digest } = parseImageName(source);
+  const wanted = digest === undefined ? { domain, path, tag: tag! } : { domain, path, digest };
+  const id = store.table('names').get(formatReference(wanted))?.toString();
+  const image = id === undefined ? undefined : loadImage(store, id);
+  if (image === undefined || platform === undefined) return image;
+  return platformFitness(platform, parsePlatform(image.platform)) > 0 ? image : undefined;
 }
 
 /** As importImage, from a source that is open already; `from` has no meaning then. The caller closes it. */

@@ -169,10 +169,10 @@ export async function saveFromEngine(
       options.progress?.advance(taskId, bytes),
     );
     options.progress?.done(taskId);
-    const files = await TarFiles.over(file, `'${name}' from ${where}`);
+    const files = await TarFiles.over(file, `'${name}' in ${where}`);
     // Saved by digest or ID, it comes without a name.
     const fallback = IMAGE_ID.test(name) ? null : engineName(name);
-    return new DockerArchiveSource('docker-daemon', files, null, `'${name}' from ${where}`, fallback);
+    return new DockerArchiveSource('docker-daemon', files, null, `'${name}' in ${where}`, fallback);
   } finally {
     options.signal?.removeEventListener('abort', onAbort);
   }

@@ -35,7 +35,7 @@ export class RegistrySource implements ImageSource {
     const { client, endpoint } = this.#used ?? {};
     const place =
       endpoint === undefined || endpoint.reference.domain === asked ? asked : `${asked} (by way of ${client?.host})`;
-    return `${formatReference(this.#reference)} from the registry ${place}`;
+    return `${formatReference(this.#reference)} in the registry ${place}`;
   }
 
   async manifest(platform?: Platform): Promise<SourceImage> {

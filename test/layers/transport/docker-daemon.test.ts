@@ -61,7 +61,7 @@ describe('docker-daemon: and bare names', function () {
       };
       const read = await readAll(`docker-daemon:${name}`, { ...options(), progress });
       assertIsSample(read, image);
-      assert.match(read.description, /from the local Docker engine/);
+      assert.match(read.description, /in the local Docker engine/);
       if (name !== image.configDigest)
         assert.ok(read.image.names.some((full) => full.endsWith(name.replace(/^.*\//, ''))));
       assert.deepEqual([told.length, told[1]], [2, 'done']);
@@ -121,9 +121,9 @@ describe('docker-daemon: and bare names', function () {
       const env = options({ CONTAINERS_REGISTRIES_CONF: conf });
       const absent = await readAll('sample:2', env);
       assertIsSample(absent, other);
-      assert.match(absent.description, /from the registry docker\.io/);
+      assert.match(absent.description, /in the registry docker\.io/);
       assert.match(absent.source.why ?? '', /has no sample:2/);
-      assert.match((await readAll('sample:1', { ...env, from: 'registry' })).description, /from the registry/);
+      assert.match((await readAll('sample:1', { ...env, from: 'registry' })).description, /in the registry/);
       const unreachable = await readAll('sample:1', { ...env, env: { ...env.env, DOCKER_HOST: `unix://${dir}/none` } });
       assert.match(unreachable.source.why ?? '', /no local Docker engine answers/);
       const arm = parsePlatform('arm64');

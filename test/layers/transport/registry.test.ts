@@ -65,7 +65,7 @@ describe('docker:// against a real registry', function () {
       assert.deepEqual(read.compressions, [packing, packing]);
       assert.deepEqual(read.image.names, [`${host}/team/app:${packing}`]);
       assert.equal(read.image.manifest?.digest, image.digest);
-      assert.match(read.description, /from the registry 127\.0\.0\.1/);
+      assert.match(read.description, /in the registry 127\.0\.0\.1/);
       const byDigest = await readAll(`docker://${host}/team/app@${image.digest}`, environment());
       assertIsSample(byDigest, image);
       assert.deepEqual(byDigest.image.names, [`${host}/team/app@${image.digest}`]);
