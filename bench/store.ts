@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { openStore, type ContentRef, type Store } from '../store/store.ts';
 
 /**
- * `bench/store.ts [MiB]`: how fast contents come into the store, come again, and are read (checked) from it, in MiB/s of wall clock. Sizes of small contents are spread
- * as in a Debian root. Cold reads need root, to drop the page cache.
+ * `bench/store.ts [MiB]`: how fast contents come into the store, come again, and are read (checked) from it, in MiB/s
+ * of wall clock. Sizes of small contents are spread as in a Debian root. Cold reads need root, to drop the page cache.
  */
 const MIB = 1 << 20;
 const totalBytes = Number(process.argv[2] ?? 512) * MIB;

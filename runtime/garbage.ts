@@ -8,7 +8,10 @@ import type { Store } from '../store/store.ts';
 import { containerIds } from './names.ts';
 import { readRecord } from './record.ts';
 
-/** Removes from the store what no image, container, volume or mount reaches. A record that cannot be read stops it: nothing is removed then. */
+/**
+ * Removes from the store what no image, container, volume or mount reaches. A record that cannot be read stops it:
+ * nothing is removed then.
+ */
 export async function collectGarbage(roots: Roots, store: Store): Promise<CollectResult> {
   return await store.collect(() => everythingReachable(roots, store));
 }

@@ -15,8 +15,8 @@ export function markKey(mark: Mark, key: Uint8Array): Buffer {
 }
 
 /**
- * The global lookup table: which contents and sectors are here. A look-up by someone who is going to rely on what it found is `claimContent` or
- * `claimSector`, under a lease: that also takes back what the collector has condemned.
+ * The global lookup table: which contents and sectors are here. A look-up by someone who is going to rely on what it
+ * found is `claimContent` or `claimSector`, under a lease: that also takes back what the collector has condemned.
  */
 export class Catalog {
   private readonly index: Index;
@@ -72,7 +72,10 @@ export class Catalog {
     });
   }
 
-  /** To be called before a sector file is renamed into place: the collector may have been about to unlink an old one of that name. */
+  /**
+   * To be called before a sector file is renamed into place: the collector may have been about to unlink an old one of
+   * that name.
+   */
   keepFile(root: Uint8Array): void {
     const key = markKey('x', root);
     if (this.condemned.has(key)) this.index.transaction(() => this.condemned.remove(key));
@@ -91,8 +94,8 @@ export class Catalog {
   }
 
   /**
-   * Records a content unless it is here already (then its older extents stay). Call it inside a transaction, after `putSector` of what is new: MISSING_SECTOR
-   * if the content would lie in a sector that is not here.
+   * Records a content unless it is here already (then its older extents stay). Call it inside a transaction, after
+   * `putSector` of what is new: MISSING_SECTOR if the content would lie in a sector that is not here.
    */
   putContent(key: Buffer, extents: readonly Extent[]): void {
     if (this.claimContent(key)) return;

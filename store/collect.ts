@@ -38,8 +38,9 @@ const KINDS = [
 ] as const satisfies readonly (readonly [string, Mark])[];
 
 /**
- * What is dead is condemned first. It is removed only if it is dead again when everything is marked anew, still condemned, and no lease lives that began before it
- * was condemned: whoever began later saw the mark, and takes it off before relying on the thing (docs/formats/store.md, "Collection").
+ * What is dead is condemned first. It is removed only if it is dead again when everything is marked anew, still
+ * condemned, and no lease lives that began before it was condemned: whoever began later saw the mark, and takes it off
+ * before relying on the thing (docs/formats/store.md, "Collection").
  */
 export async function collect(index: Index, places: CollectPlaces, mark: MarkLive): Promise<CollectResult> {
   const result: CollectResult = { contents: 0, nodes: 0, sectors: 0, bytes: 0, waitingFor: [] };
@@ -96,7 +97,10 @@ async function reach(index: Index, marked: Iterable<Reachable> | AsyncIterable<R
   return live;
 }
 
-/** Puts a mark on everything that is not in `live`, and on sector files that are not in the index; takes it off what lives. */
+/**
+ * Puts a mark on everything that is not in `live`, and on sector files that are not in the index; takes it off what
+ * lives.
+ */
 function condemn(index: Index, places: CollectPlaces, live: ReadonlySet<string>): void {
   const condemned = index.table('condemned');
   const isLive = (key: Buffer): boolean => live.has(key.toString('latin1'));
@@ -114,7 +118,10 @@ function condemn(index: Index, places: CollectPlaces, live: ReadonlySet<string>)
   });
 }
 
-/** Takes out of the index what is dead, condemned, and was so before the oldest lease began; marks the files of sectors to be unlinked. */
+/**
+ * Takes out of the index what is dead, condemned, and was so before the oldest lease began; marks the files of sectors
+ * to be unlinked.
+ */
 function remove(index: Index, live: ReadonlySet<string>, oldest: number, result: CollectResult): void {
   const condemned = index.table('condemned');
   index.transaction(() => {
@@ -132,8 +139,9 @@ function remove(index: Index, live: ReadonlySet<string>, oldest: number, result:
 }
 
 /**
- * Unlinks the files that are marked, unless someone who began before the mark may be about to put one of that name in place; whoever began later takes the mark off before
- * he does (`Catalog.keepFile`), and cannot while we hold the write lock.
+ * Unlinks the files that are marked, unless someone who began before the mark may be about to put one of that name in
+ * place; whoever began later takes the mark off before he does (`Catalog.keepFile`), and cannot while we hold the write
+ * lock.
  */
 function unlinkMarked(index: Index, places: CollectPlaces): number {
   const condemned = index.table('condemned');
@@ -162,7 +170,10 @@ function strayFiles(index: Index, places: CollectPlaces): Buffer[] {
     .filter((root) => root.length === 32 && !sectors.has(root));
 }
 
-/** Removes the temporary files of writers that are gone. They are listed before the leases: a lease is there before its files. */
+/**
+ * Removes the temporary files of writers that are gone. They are listed before the leases: a lease is there before its
+ * files.
+ */
 function removeTemporaries(places: CollectPlaces): number {
   mkdirSync(places.temporaryDir, { recursive: true });
   const names = readdirSync(places.temporaryDir);

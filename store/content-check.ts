@@ -18,14 +18,17 @@ interface Wanted {
 }
 
 /**
- * Gathers pieces of contents by the sector they are in, so that each sector is read once for all of them. A content's root is known when the
- * sectors of all its pieces have been looked at.
+ * Gathers pieces of contents by the sector they are in, so that each sector is read once for all of them. A content's
+ * root is known when the sectors of all its pieces have been looked at.
  */
 export class RootCheck {
   private readonly bySector = new Map<string, Wanted[]>();
   private readonly zeroRoots = new Map<number, Uint8Array>();
 
-  /** `done` is told the content's root as soon as it is known; never, if a sector of it cannot be read. BAD_CONTENT for extents that cannot be right. */
+  /**
+   * `done` is told the content's root as soon as it is known; never, if a sector of it cannot be read. BAD_CONTENT for
+   * extents that cannot be right.
+   */
   add({ ref, extents }: PlacedContent, done: (root: Uint8Array) => void): void {
     const pieces = piecesOf(ref, extents);
     const roots: Uint8Array[] = [];
@@ -74,8 +77,8 @@ export class RootCheck {
 }
 
 /**
- * Checks that contents have the roots they are said to have, reading each sector once in the pool. MISSING_SECTOR if `isHere` does not
- * know one, CORRUPT_SECTOR if a block fails its checksum, BAD_CONTENT for a wrong root.
+ * Checks that contents have the roots they are said to have, reading each sector once in the pool. MISSING_SECTOR if
+ * `isHere` does not know one, CORRUPT_SECTOR if a block fails its checksum, BAD_CONTENT for a wrong root.
  */
 export async function checkExtents(
   contents: readonly PlacedContent[],

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { type ContentRef, type Extent, isZeroSector } from './content.ts';
 import { SectorFile } from './sector.ts';
 
-/** Sectors of a large content that are read ahead of a reader who has gone from one to the next: the kernel itself stops at the end of a file. */
+/**
+ * Sectors of a large content that are read ahead of a reader who has gone from one to the next: the kernel itself stops
+ * at the end of a file.
+ */
 const AHEAD = 4;
 /** Sector files kept open by one thread: each costs a descriptor and 12 KiB. */
 const OPEN_SECTORS = 256;
@@ -18,7 +21,10 @@ export class SectorCache {
     this.pathOf = pathOf;
   }
 
-  /** The file of the sector `root`, whose bytes as latin1 are `key`. Good until the next call. MISSING_SECTOR, CORRUPT_SECTOR. */
+  /**
+   * The file of the sector `root`, whose bytes as latin1 are `key`. Good until the next call. MISSING_SECTOR,
+   * CORRUPT_SECTOR.
+   */
   get(key: string, root: Uint8Array): SectorFile {
     if (key === this.latest && this.latestFile) return this.latestFile;
     let file = this.files.get(key);
@@ -59,7 +65,9 @@ interface Piece {
   readonly end: number;
 }
 
-/** A content ready to be read by this thread: its extents resolved. It holds no descriptor: there is nothing to close. */
+/**
+ * A content ready to be read by this thread: its extents resolved. It holds no descriptor: there is nothing to close.
+ */
 export class OpenContent {
   readonly ref: ContentRef;
   readonly size: number;
@@ -82,9 +90,10 @@ export class OpenContent {
   }
 
   /**
-   * Fills `into` with the content from `offset` on; the count returned is less than `into.length` only at the content's end. Every byte has been checked
-   * against the CRC of its 4 KiB block since it came off the disk. Bytes of `into` after the count may be overwritten.
-   * Throws CORRUPT_SECTOR (naming sector, block and file) or MISSING_SECTOR; then `into` holds nothing to be used.
+   * Fills `into` with the content from `offset` on; the count returned is less than `into.length` only at the content's
+   * end. Every byte has been checked against the CRC of its 4 KiB block since it came off the disk. Bytes of `into`
+   * after the count may be overwritten. Throws CORRUPT_SECTOR (naming sector, block and file) or MISSING_SECTOR; then
+   * `into` holds nothing to be used.
    */
   readAt(into: Uint8Array, offset: number): number {
     const end = Math.min(this.size, offset + into.length);

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
 import { LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
 
-/** A byte sequence, identified by its Merkle root (RFC 6962 shape over 64-byte leaves, BLAKE2b-256) and its size together. */
+/**
+ * A byte sequence, identified by its Merkle root (RFC 6962 shape over 64-byte leaves, BLAKE2b-256) and its size
+ * together.
+ */
 export interface ContentRef {
   /** 32 bytes; of the empty content 32 zero bytes. */
   readonly root: Uint8Array;
@@ -10,8 +13,9 @@ export interface ContentRef {
 }
 
 /**
- * A piece of a content: `length` bytes at `offset` of a sector. The extents of a content, one after another, are its bytes.
- * An extent of the all-zero sector (`isZeroSector`) is a hole: it has no file, its offset is 0 and it may be longer than a sector.
+ * A piece of a content: `length` bytes at `offset` of a sector. The extents of a content, one after another, are its
+ * bytes. An extent of the all-zero sector (`isZeroSector`) is a hole: it has no file, its offset is 0 and it may be
+ * longer than a sector.
  */
 export interface Extent {
   /** Root of the sector, 32 bytes. */
@@ -100,8 +104,8 @@ export function mergeHoles(extents: readonly Extent[]): Extent[] {
 }
 
 /**
- * The pieces that a content's root is folded from: 4 MiB each, the last one shorter. Throws BAD_CONTENT if the extents are not laid out so, reach out of a
- * sector, or do not add up to the content's size.
+ * The pieces that a content's root is folded from: 4 MiB each, the last one shorter. Throws BAD_CONTENT if the extents
+ * are not laid out so, reach out of a sector, or do not add up to the content's size.
  */
 export function piecesOf(ref: ContentRef, extents: readonly Extent[]): Extent[] {
   const bad = (why: string): PgError => new PgError('BAD_CONTENT', `the extents of ${describeContent(ref)} ${why}`);

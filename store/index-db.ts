@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { open, type RootDatabase, type RootDatabaseOptionsWithPath, type TransactionFlags } from 'lmdb';
+import type { RootDatabase, RootDatabaseOptionsWithPath, TransactionFlags } from 'lmdb';
 import { PgError } from '../mdm/error.ts';
+import { open } from './lmdb.ts';
 import { indexDir, type Roots } from './paths.ts';
 import { diskError, isDiskFull } from './sector.ts';
 import { Snapshots } from './snapshots.ts';
@@ -14,8 +15,8 @@ export const STORE_VERSION = 1;
 /** Address space, not memory nor disk: the index may grow to this without remapping under readers. */
 const MAP_BYTES = 2 ** 40;
 /**
- * lmdb-js: abortable 1, commit before returning 2. Its 0x10000, not to wait for the disk, is for nobody: a power cut could leave the root of a B-tree on
- * disk without its pages.
+ * lmdb-js: abortable 1, commit before returning 2. Its 0x10000, not to wait for the disk, is for nobody: a power cut
+ * could leave the root of a B-tree on disk without its pages.
  */
 const DURABLE = 0x3 as TransactionFlags;
 
@@ -23,7 +24,10 @@ const DURABLE = 0x3 as TransactionFlags;
 export interface Index {
   table(name: string): Table;
   transaction<T>(action: () => T): T;
-  /** Adds `step` to a named counter, which begins at 0, and gives what it was before. Inside a transaction, if `step` is not 0. */
+  /**
+   * Adds `step` to a named counter, which begins at 0, and gives what it was before. Inside a transaction, if `step` is
+   * not 0.
+   */
   counter(name: string, step: number): number;
   /** Bytes of the index's file. */
   readonly fileBytes: number;
@@ -140,7 +144,10 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
   };
 }
 
-/** LMDB says EIO when the disk took only a part of a write, as a full one does (mdb.c, mdb_page_flush: "short write, filesystem full?"). */
+/**
+ * LMDB says EIO when the disk took only a part of a write, as a full one does (mdb.c, mdb_page_flush: "short write,
+ * filesystem full?").
+ */
 function ranOutOfSpace(error: unknown, path: string): boolean {
   if (!/Input\/output error/.test((error as Error).message)) return false;
   const { bavail, bsize } = statfsSync(path);

@@ -3,9 +3,10 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 
 /**
- * A promise to the collector: until it is released, nothing that was in the store when it began, or was added since, is removed.
- * Whoever makes records that reach contents or nodes (an import, a receiving node, a starting container) holds one from before its
- * first look into the store until its records are there. A lease ends with its process, however that ends.
+ * A promise to the collector: until it is released, nothing that was in the store when it began, or was added since, is
+ * removed. Whoever makes records that reach contents or nodes (an import, a receiving node, a starting container) holds
+ * one from before its first look into the store until its records are there. A lease ends with its process, however
+ * that ends.
  */
 export interface Lease {
   readonly id: string;
@@ -16,14 +17,23 @@ export interface Lease {
 export interface LeaseRecord {
   purpose: string;
   pid: number;
-  /** Start time of the process in clock ticks since boot (proc(5), stat field 22): a pid alone may be someone else's by now. */
+  /**
+   * Start time of the process in clock ticks since boot (proc(5), stat field 22): a pid alone may be someone else's by
+   * now.
+   */
   startTicks: string;
   bootId: string;
-  /** The collector's epoch when the lease began; 0, which holds everything, until the file has been written for the second time. */
+  /**
+   * The collector's epoch when the lease began; 0, which holds everything, until the file has been written for the
+   * second time.
+   */
   epoch: number;
 }
 
-/** Start time of a process (proc(5): field 22 of stat, counted after the parenthesised name), or undefined if there is none. */
+/**
+ * Start time of a process (proc(5): field 22 of stat, counted after the parenthesised name), or undefined if there is
+ * none.
+ */
 function startTicksOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
@@ -36,8 +46,8 @@ function startTicksOf(pid: number): string | undefined {
 const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
 
 /**
- * Begins a lease of this process: a file in `dir`. It is there before the epoch is read: a collector that does not see the file
- * condemned what it condemned before that, so that we see its marks.
+ * Begins a lease of this process: a file in `dir`. It is there before the epoch is read: a collector that does not see
+ * the file condemned what it condemned before that, so that we see its marks.
  */
 export function beginLease(dir: string, purpose: string, readEpoch: () => number): Lease {
   const id = randomBytes(8).toString('hex');

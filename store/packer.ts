@@ -4,7 +4,10 @@ import { BLOCK_BYTES, LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
 
 const ZEROS = Buffer.alloc(SECTOR_BYTES);
 
-/** 4 MiB of shared memory in which a sector is put together. `Buffer.copy` is used because it copies to shared memory at twice the speed of `set` and `fill`. */
+/**
+ * 4 MiB of shared memory in which a sector is put together. `Buffer.copy` is used because it copies to shared memory at
+ * twice the speed of `set` and `fill`.
+ */
 export class Slot {
   readonly buffer = new SharedArrayBuffer(SECTOR_BYTES);
   readonly bytes = Buffer.from(this.buffer);
@@ -45,8 +48,9 @@ export interface ItemOwner {
 const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
 
 /**
- * The layout of a sector being filled. Contents of a block or more start at a block, so that a read of theirs is a read of whole blocks and their hashing is
- * shared with the sector's; smaller ones start at a leaf and fill the gaps between them.
+ * The layout of a sector being filled. Contents of a block or more start at a block, so that a read of theirs is a read
+ * of whole blocks and their hashing is shared with the sector's; smaller ones start at a leaf and fill the gaps between
+ * them.
  */
 export class Pack {
   readonly slot: Slot;

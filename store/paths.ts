@@ -1,6 +1,9 @@
 import { join, resolve } from 'node:path';
 
-/** The three directories of an installation: what must survive a reboot, what need not, and what the administrator writes. */
+/**
+ * The three directories of an installation: what must survive a reboot, what need not, and what the administrator
+ * writes.
+ */
 export interface Roots {
   /** `/var/lib/pg`: index, sectors, containers, node identity. */
   data: string;
@@ -11,8 +14,8 @@ export interface Roots {
 }
 
 /**
- * The directories to use: `--root` or `PG_ROOT` (everything below that one directory), else the system's for root, else the
- * XDG base directories.
+ * The directories to use: `--root` or `PG_ROOT` (everything below that one directory), else the system's for root, else
+ * the XDG base directories.
  */
 export function resolveRoots(rootFlag: string | undefined, env: NodeJS.ProcessEnv, uid: number): Roots {
   const root = rootFlag ?? env['PG_ROOT'];

@@ -5,7 +5,10 @@ const POSIX_FADV_WILLNEED = 3; // bits/fcntl-linux.h
 type Advise = (fd: number, offset: number, length: number, advice: number) => number;
 let advise: Advise | undefined;
 
-/** posix_fadvise(2) WILLNEED: the kernel begins to read these bytes of a file into its cache; returns at once, and whatever goes wrong does not matter. */
+/**
+ * posix_fadvise(2) WILLNEED: the kernel begins to read these bytes of a file into its cache; returns at once, and
+ * whatever goes wrong does not matter.
+ */
 export function adviseWillNeed(fd: number, offset: number, length: number): void {
   // Loaded when first needed: most commands never read a large content.
   advise ??= createRequire(import.meta.url)('koffi')

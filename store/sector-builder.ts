@@ -32,8 +32,8 @@ export interface SectorPlaces {
 }
 
 /**
- * The writer's engine. Contents arrive as items and are packed into slots; the pool hashes a full pack, contents and sector in one pass; what is known is
- * dropped; the rest becomes a sector file. One for each writer.
+ * The writer's engine. Contents arrive as items and are packed into slots; the pool hashes a full pack, contents and
+ * sector in one pass; what is known is dropped; the rest becomes a sector file. One for each writer.
  */
 export class SectorBuilder {
   readonly stats: WriterStats = { contents: 0, bytes: 0, knownBytes: 0, sectors: 0 };
@@ -155,7 +155,10 @@ export class SectorBuilder {
     return new Slot();
   }
 
-  /** Nothing is on its way that would free a buffer: send off a pack that only waits to become full, else allow one buffer more. */
+  /**
+   * Nothing is on its way that would free a buffer: send off a pack that only waits to become full, else allow one
+   * buffer more.
+   */
   private unstick(): void {
     const ready = this.openPacks.find((pack) => pack.pending === 0);
     if (ready) this.close(ready);
@@ -243,7 +246,8 @@ export class SectorBuilder {
     const dead = bytesOf(pack.items) - bytesOf(fresh);
     let keep = fresh;
     if (dead > TOLERATED_BYTES) {
-      // Most of it was known: the rest moves on to the next pack, if there is one with room. Else the known bytes become holes.
+      // Most of it was known: the rest moves on to the next pack, if there is one with room. Else the known bytes
+      // become holes.
       if (dead > pack.used / 2) keep = fresh.filter((item) => !this.move(item, pack));
       if (keep.length === 0) return;
       const kept = new Set(keep);
@@ -266,7 +270,10 @@ export class SectorBuilder {
     return true;
   }
 
-  /** Writes the sector in `slot` unless it is here; resolves when the slot is free again. The file is synced and named behind that. */
+  /**
+   * Writes the sector in `slot` unless it is here; resolves when the slot is free again. The file is synced and named
+   * behind that.
+   */
   private async storeSector(slot: Slot, root: Uint8Array, used: number): Promise<void> {
     const name = sectorKey(root);
     if (isZeroSector(root) || this.sectors.has(name) || this.catalog.claimSector(root)) return;

@@ -31,8 +31,9 @@ const ZERO_BLOCK_CRC = crc32(ZERO_BLOCK);
 assert.equal(endianness(), 'LE', 'tables of sectors are read as they lie on disk');
 
 /**
- * Writes a sector file: the first `used` bytes of `data`, which must be zero after that up to the end of their block. Blocks of zeros become holes.
- * Not synced: that is the caller's. File-system errors are thrown as they are (see `diskError`).
+ * Writes a sector file: the first `used` bytes of `data`, which must be zero after that up to the end of their block.
+ * Blocks of zeros become holes. Not synced: that is the caller's. File-system errors are thrown as they are (see
+ * `diskError`).
  */
 export function writeSectorFile(path: string, data: Uint8Array, used: number): void {
   const table = new Uint32Array(BLOCKS).fill(ZERO_BLOCK_CRC);
@@ -66,7 +67,10 @@ function writeFully(fd: number, bytes: Uint8Array, position: number): void {
   }
 }
 
-/** Writes a sector file at `temporary`, syncs it and names it `path`, durably. `beforeNaming` runs just before it gets its name. DISK_FULL, DISK_ERROR. */
+/**
+ * Writes a sector file at `temporary`, syncs it and names it `path`, durably. `beforeNaming` runs just before it gets
+ * its name. DISK_FULL, DISK_ERROR.
+ */
 export function placeSectorFile(
   temporary: string,
   path: string,
@@ -142,8 +146,8 @@ export class SectorFile {
   }
 
   /**
-   * Puts bytes [offset, offset + length) of the sector at `into[at]`, having checked each block they lie in. When `into` has the room,
-   * bytes after them may be overwritten by the rest of the last block. Throws CORRUPT_SECTOR.
+   * Puts bytes [offset, offset + length) of the sector at `into[at]`, having checked each block they lie in. When
+   * `into` has the room, bytes after them may be overwritten by the rest of the last block. Throws CORRUPT_SECTOR.
    */
   read(into: Uint8Array, at: number, offset: number, length: number): void {
     try {
@@ -172,7 +176,10 @@ export class SectorFile {
     }
   }
 
-  /** Three or more blocks whose first or last is wanted in part: those go through `edges`, the rest straight to `into`, in one system call. */
+  /**
+   * Three or more blocks whose first or last is wanted in part: those go through `edges`, the rest straight to `into`,
+   * in one system call.
+   */
   private readEdged(into: Uint8Array, at: number, offset: number, length: number, first: number, blocks: number): void {
     const head = offset - first * BLOCK_BYTES;
     const headBytes = head === 0 ? 0 : BLOCK_BYTES - head;
@@ -207,7 +214,10 @@ export class SectorFile {
     if (got !== length) throw this.corrupt(position / BLOCK_BYTES, 'is cut off');
   }
 
-  /** One checksum over all of the blocks is compared first: that is a third faster than one for each, which then only says which of them is bad. */
+  /**
+   * One checksum over all of the blocks is compared first: that is a third faster than one for each, which then only
+   * says which of them is bad.
+   */
   private check(bytes: Uint8Array, at: number, first: number, blocks: number): void {
     if (blocks === 0) return;
     const table = (this.table ??= this.readTable());
@@ -238,8 +248,8 @@ export class SectorFile {
 }
 
 /**
- * SHIFT[256 i + b] is what byte i of a CRC, being b, becomes when a block of zeros follows: appending is linear over GF(2) (as zlib's crc32_combine), so
- * crc(A || B) = shift(crc(A)) ^ crc(B) for a block B.
+ * SHIFT[256 i + b] is what byte i of a CRC, being b, becomes when a block of zeros follows: appending is linear over
+ * GF(2) (as zlib's crc32_combine), so crc(A || B) = shift(crc(A)) ^ crc(B) for a block B.
  */
 const SHIFT = new Uint32Array(4 * 256);
 for (let bit = 0; bit < 32; bit++) {

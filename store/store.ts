@@ -26,7 +26,10 @@ import { ContentWriter } from './writer.ts';
 
 export type { ContentRef, Extent } from './content.ts';
 
-/** Opens the store below `roots.data`, making it if it is not there (unless `readOnly`). Takes a few ms; any number of processes and threads may. */
+/**
+ * Opens the store below `roots.data`, making it if it is not there (unless `readOnly`). Takes a few ms; any number of
+ * processes and threads may.
+ */
 export function openStore(roots: Roots, options: { readOnly?: boolean } = {}): Store {
   return new Store(roots, options.readOnly ?? false);
 }
@@ -56,14 +59,18 @@ export class Store {
   // --- records of other rooms ---
 
   /**
-   * A table by name (made when it is not there). `contents`, `sectors`, `condemned` and `meta` are the store's own. In `nodes`, `has` says no to what
-   * the collector has condemned, and `put` saves it: look with `has`, not `get`, whether a node need be put.
+   * A table by name (made when it is not there). `contents`, `sectors`, `condemned` and `meta` are the store's own. In
+   * `nodes`, `has` says no to what the collector has condemned, and `put` saves it: look with `has`, not `get`, whether
+   * a node need be put.
    */
   table(name: string): Table {
     return this.index.table(name);
   }
 
-  /** Runs `action` as one transaction over all tables: all of its writes or, when it throws, none; durable on return. May be nested. DISK_FULL. */
+  /**
+   * Runs `action` as one transaction over all tables: all of its writes or, when it throws, none; durable on return.
+   * May be nested. DISK_FULL.
+   */
   transaction<T>(action: () => T): T {
     return this.index.transaction(action);
   }
@@ -87,8 +94,9 @@ export class Store {
   }
 
   /**
-   * Records a content whose sectors are here already, durable on return (inside a transaction: with it). Reads what does not fill a sector to check the root:
-   * BAD_CONTENT if it is another. For many, `ContentWriter.putExtents` checks on all cores.
+   * Records a content whose sectors are here already, durable on return (inside a transaction: with it). Reads what
+   * does not fill a sector to check the root: BAD_CONTENT if it is another. For many, `ContentWriter.putExtents` checks
+   * on all cores.
    */
   putContentExtents(ref: ContentRef, extents: readonly Extent[]): void {
     const roots = piecesOf(ref, extents).map(({ sector, offset, length }) => {
@@ -120,12 +128,18 @@ export class Store {
 
   // --- sectors ---
 
-  /** Whether the sector is here (the all-zero sector always is); under a lease this may be relied on: the collector will keep it. */
+  /**
+   * Whether the sector is here (the all-zero sector always is); under a lease this may be relied on: the collector will
+   * keep it.
+   */
   hasSector(root: Uint8Array): boolean {
     return this.readOnly ? this.catalog.hasSector(root) : this.catalog.claimSector(root);
   }
 
-  /** Bytes of the sector before its zero tail, at most 4 MiB: what need be sent to someone who lacks it. Undefined if it is not here. */
+  /**
+   * Bytes of the sector before its zero tail, at most 4 MiB: what need be sent to someone who lacks it. Undefined if it
+   * is not here.
+   */
   sectorBytes(root: Uint8Array): number | undefined {
     return isZeroSector(root) ? 0 : this.catalog.sectorBytes(root);
   }
@@ -144,8 +158,8 @@ export class Store {
   }
 
   /**
-   * Stores a sector (up to 4 MiB, zeros follow), durable on return; BAD_SECTOR if its root is another. Nothing if it is here already. For many,
-   * `ContentWriter.putSector` hashes on all cores and syncs in the background.
+   * Stores a sector (up to 4 MiB, zeros follow), durable on return; BAD_SECTOR if its root is another. Nothing if it is
+   * here already. For many, `ContentWriter.putSector` hashes on all cores and syncs in the background.
    */
   putSector(root: Uint8Array, data: Uint8Array): void {
     const whole = data.length === SECTOR_BYTES ? data : Buffer.concat([data], SECTOR_BYTES);
@@ -164,7 +178,10 @@ export class Store {
     }
   }
 
-  /** Begins an import. The writer holds a lease until it ends; whoever makes records after that needs one of his own that began before. */
+  /**
+   * Begins an import. The writer holds a lease until it ends; whoever makes records after that needs one of his own
+   * that began before.
+   */
   writer(purpose = 'import'): ContentWriter {
     const places = { pathOf: (root: Uint8Array) => this.sectorPath(root), temporaryDir: this.temporaryDir() };
     return new ContentWriter(new SectorBuilder(this.index, this.catalog, places, this.lease(purpose)));
@@ -173,8 +190,8 @@ export class Store {
   // --- housekeeping ---
 
   /**
-   * Removes what nothing reaches. `mark` names everything that must stay (contents, nodes, sectors); it is called once or twice, and
-   * must read the records anew each time. What a living lease may rely on stays for a later run.
+   * Removes what nothing reaches. `mark` names everything that must stay (contents, nodes, sectors); it is called once
+   * or twice, and must read the records anew each time. What a living lease may rely on stays for a later run.
    */
   async collect(mark: () => Iterable<Reachable> | AsyncIterable<Reachable>): Promise<CollectResult> {
     return collect(

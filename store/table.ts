@@ -75,8 +75,8 @@ export interface TableHost {
 }
 
 /**
- * An ordered table of the index. Reads see the latest committed state (inside `store.transaction`: also its own writes);
- * a write outside a transaction is one of its own, durable on return. Writes throw DISK_FULL.
+ * An ordered table of the index. Reads see the latest committed state (inside `store.transaction`: also its own
+ * writes); a write outside a transaction is one of its own, durable on return. Writes throw DISK_FULL.
  */
 export class Table {
   private readonly host: TableHost;

@@ -16,8 +16,9 @@ export interface WriterStats {
 }
 
 /**
- * A content on its way into the store. Bytes are written in order; `ref` resolves when all are there and hashed: at the latest when `flush` or `finish` of the writer has
- * resolved. Small contents wait for others to fill a sector: do not await one's `ref` before writing the next.
+ * A content on its way into the store. Bytes are written in order; `ref` resolves when all are there and hashed: at the
+ * latest when `flush` or `finish` of the writer has resolved. Small contents wait for others to fill a sector: do not
+ * await one's `ref` before writing the next.
  */
 export class ContentSink implements ItemOwner {
   readonly size: number;
@@ -45,8 +46,8 @@ export class ContentSink implements ItemOwner {
   }
 
   /**
-   * Takes the next bytes. It has copied them when it returns or, if it returns a promise (the writer has enough in hand), when that resolves: wait for it
-   * before writing more. More than `size` bytes in all is an assertion failure.
+   * Takes the next bytes. It has copied them when it returns or, if it returns a promise (the writer has enough in
+   * hand), when that resolves: wait for it before writing more. More than `size` bytes in all is an assertion failure.
    */
   write(chunk: Uint8Array): Promise<void> | undefined {
     assert.ok(!this.waiting, 'wait for the promise of the last write');
@@ -127,9 +128,9 @@ export class ContentSink implements ItemOwner {
 }
 
 /**
- * Brings contents into the store: streaming, in bounded memory, hashed and written by a pool of threads. Nothing is visible to others before
- * `finish`. A few contents may be open at once (each large one holds a buffer of 4 MiB). Exactly one of `finish` and `abort` ends it.
- * After an error (disk full, a short stream) `abort` is all that is left.
+ * Brings contents into the store: streaming, in bounded memory, hashed and written by a pool of threads. Nothing is
+ * visible to others before `finish`. A few contents may be open at once (each large one holds a buffer of 4 MiB).
+ * Exactly one of `finish` and `abort` ends it. After an error (disk full, a short stream) `abort` is all that is left.
  */
 export class ContentWriter {
   private readonly builder: SectorBuilder;
@@ -148,7 +149,10 @@ export class ContentWriter {
     return new ContentSink(size, this.builder);
   }
 
-  /** A whole content; resolves when its bytes are taken (not yet hashed: see `ContentSink.ref`). TRUNCATED if they are fewer than `size`, TOO_LONG if more. */
+  /**
+   * A whole content; resolves when its bytes are taken (not yet hashed: see `ContentSink.ref`). TRUNCATED if they are
+   * fewer than `size`, TOO_LONG if more.
+   */
   async put(size: number, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<ContentSink> {
     const sink = this.add(size);
     let left = size;
@@ -162,14 +166,17 @@ export class ContentWriter {
     return sink;
   }
 
-  /** A sector: up to 4 MiB, zeros follow. Its root is computed in the pool; BAD_SECTOR if it is not `root`. Resolves when the bytes are taken. */
+  /**
+   * A sector: up to 4 MiB, zeros follow. Its root is computed in the pool; BAD_SECTOR if it is not `root`. Resolves
+   * when the bytes are taken.
+   */
   async putSector(root: Uint8Array, data: Uint8Array): Promise<void> {
     await this.builder.addSector(root, data);
   }
 
   /**
-   * Records a content that lies in sectors which are here or were put with this writer. `finish` reads it and throws BAD_CONTENT if its root is another,
-   * MISSING_SECTOR if a sector is not here.
+   * Records a content that lies in sectors which are here or were put with this writer. `finish` reads it and throws
+   * BAD_CONTENT if its root is another, MISSING_SECTOR if a sector is not here.
    */
   putExtents(ref: ContentRef, extents: readonly Extent[]): void {
     this.builder.addExtents(ref, extents);
@@ -181,8 +188,9 @@ export class ContentWriter {
   }
 
   /**
-   * Seals the last sector, syncs, and makes everything visible in one durable transaction; `also` runs in the same transaction, for records that
-   * refer to the contents: all or nothing. Throws what went wrong on the way (DISK_FULL ...); then the writer has been aborted.
+   * Seals the last sector, syncs, and makes everything visible in one durable transaction; `also` runs in the same
+   * transaction, for records that refer to the contents: all or nothing. Throws what went wrong on the way (DISK_FULL
+   * ...); then the writer has been aborted.
    */
   async finish(also?: () => void): Promise<void> {
     try {

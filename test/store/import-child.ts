@@ -1,6 +1,6 @@
 /**
- * A process that imports for test/store/crash.test.ts: `import-child.ts DATA SEED COUNT` stores COUNT contents per import, import after import, and says on a line
- * of stdout the number of each that has finished.
+ * A process that imports for test/store/crash.test.ts: `import-child.ts DATA SEED COUNT` stores COUNT contents per
+ * import, import after import, and says on a line of stdout the number of each that has finished.
  */
 import { openStore } from '../../store/store.ts';
 import { crashContent } from './crash-content.ts';
