@@ -1,10 +1,11 @@
 /**
- * Image names as Docker reads and writes them (distribution/reference: grammar in reference.go, shortening in normalize.go).
+ * Image names as Docker reads and writes them (distribution/reference: grammar in reference.go, shortening in
+ * normalize.go).
  *
  *     reference  = name [ ":" tag ] [ "@" digest ]        name = [ domain "/" ] path
  *
- * `nginx` is short for `docker.io/library/nginx:latest`; `me/app` for `docker.io/me/app:latest`; what stands before the first `/` is a
- * domain only when it has a dot, a port or capital letters, or is `localhost`.
+ * `nginx` is short for `docker.io/library/nginx:latest`; `me/app` for `docker.io/me/app:latest`; what stands before the
+ * first `/` is a domain only when it has a dot, a port or capital letters, or is `localhost`.
  */
 import { PgError } from '../mdm/error.ts';
 import { isDigest } from './transport/digest.ts';

@@ -1,6 +1,6 @@
 /**
- * Proving who we are to a registry: Basic (RFC 7617), or Bearer tokens from the token server that its challenge names (distribution spec,
- * auth/token.md and auth/oauth.md).
+ * Proving who we are to a registry: Basic (RFC 7617), or Bearer tokens from the token server that its challenge names
+ * (distribution spec, auth/token.md and auth/oauth.md).
  */
 import { request } from 'undici';
 import { isPgError, PgError } from '../../mdm/error.ts';
@@ -19,7 +19,9 @@ export interface Challenge {
   parameters: Readonly<Record<string, string>>;
 }
 
-/** What a WWW-Authenticate header asks for (RFC 9110 section 11.6.1): Bearer where it is offered, else Basic, else null. */
+/**
+ * What a WWW-Authenticate header asks for (RFC 9110 section 11.6.1): Bearer where it is offered, else Basic, else null.
+ */
 export function parseChallenge(header: string | string[] | undefined): Challenge | null {
   const text = Array.isArray(header) ? header.join(', ') : (header ?? '');
   const challenges: Challenge[] = [];
@@ -76,8 +78,8 @@ export class Authorizer {
   }
 
   /**
-   * The registry refused `sent` (null = nothing was sent) and asks as in `challenge`. True: another header can be tried. False: there is
-   * no more to offer.
+   * The registry refused `sent` (null = nothing was sent) and asks as in `challenge`. True: another header can be
+   * tried. False: there is no more to offer.
    */
   challenged(challenge: Challenge | null, sent: string | null): boolean {
     if (challenge === null) return false;
@@ -135,7 +137,10 @@ export class Authorizer {
     return this.#keep(`Bearer ${token}`, Date.now() + Math.max(seconds * 1000 - TOKEN_MARGIN_MS, 1000));
   }
 
-  /** A password goes to the token server: never in the clear, and never to a place only this machine can reach, unless the registry is so itself. */
+  /**
+   * A password goes to the token server: never in the clear, and never to a place only this machine can reach, unless
+   * the registry is so itself.
+   */
   #checkRealm(realm: string): URL {
     const url = URL.canParse(realm) ? new URL(realm) : null;
     const isPlain = url?.protocol === 'http:' && this.#registry.protocol === 'http:';

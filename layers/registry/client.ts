@@ -1,6 +1,6 @@
 /**
- * A repository in a registry, read (OCI distribution-spec "Pull"; Docker Registry HTTP API V2): manifests, small documents, and blobs that
- * go on where a cut left them. What comes back is **not** verified here.
+ * A repository in a registry, read (OCI distribution-spec "Pull"; Docker Registry HTTP API V2): manifests, small
+ * documents, and blobs that go on where a cut left them. What comes back is **not** verified here.
  */
 import { request, type Dispatcher } from 'undici';
 import { PgError, isPgError } from '../../mdm/error.ts';
@@ -61,8 +61,8 @@ export class RegistryClient {
   }
 
   /**
-   * The blob's bytes; after a cut it is asked for from there on (RFC 9110 section 14.2). Throws SIZE_MISMATCH or TRUNCATED at once when the
-   * registry announces another size than `sizeBytes`.
+   * The blob's bytes; after a cut it is asked for from there on (RFC 9110 section 14.2). Throws SIZE_MISMATCH or
+   * TRUNCATED at once when the registry announces another size than `sizeBytes`.
    */
   async *blob(digest: string, sizeBytes: number, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
     const what = `blob ${digest} of ${this.#name()}`;
@@ -78,7 +78,8 @@ export class RegistryClient {
         return;
       } catch (error) {
         signal?.throwIfAborted();
-        // A server that goes down and comes up again refuses connections in between: between two pieces, that passes too.
+        // A server that goes down and comes up again refuses connections in between: between two pieces, that passes
+        // too.
         const passing = isPassing(error) || (done > 0 && networkCode(error) === 'ECONNREFUSED');
         if (!passing || ++failures === ATTEMPTS_MAX) throw this.#final(error, what);
         await pause(failures, error, signal);
@@ -190,8 +191,8 @@ export class RegistryClient {
   }
 
   /**
-   * Which of https and http the registry speaks, found out once. http only where it is allowed, and there whenever https does not come
-   * about - but not for a certificate that does not satisfy.
+   * Which of https and http the registry speaks, found out once. http only where it is allowed, and there whenever
+   * https does not come about - but not for a certificate that does not satisfy.
    */
   async #connect(): Promise<{ url: URL; authorizer: Authorizer }> {
     this.#origin ??= this.#findOrigin();

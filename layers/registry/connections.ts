@@ -1,6 +1,6 @@
 /**
- * Connections to registries and what belongs to them: one pool per host, with the certificates of certs.d, through the proxy that the
- * environment names.
+ * Connections to registries and what belongs to them: one pool per host, with the certificates of certs.d, through the
+ * proxy that the environment names.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -91,8 +91,9 @@ interface TlsOptions {
 }
 
 /**
- * CA and client certificates for `host` (HOST:PORT as the user writes it) from the certs.d directories of containers-certs.d(5) and Docker:
- * *.crt are authorities, NAME.cert with NAME.key a client certificate. Throws CERTIFICATE_INVALID.
+ * CA and client certificates for `host` (HOST:PORT as the user writes it) from the certs.d directories of
+ * containers-certs.d(5) and Docker: *.crt are authorities, NAME.cert with NAME.key a client certificate. Throws
+ * CERTIFICATE_INVALID.
  */
 function tlsOptions(host: string, insecure: boolean, env: Env): TlsOptions {
   const found: TlsOptions = insecure ? { rejectUnauthorized: false } : {};

@@ -1,6 +1,6 @@
 /**
- * Names and passwords for registries, from where docker login and podman login leave them (containers-auth.json(5); docker/cli
- * cliconfig). Secrets are in no error message.
+ * Names and passwords for registries, from where docker login and podman login leave them (containers-auth.json(5);
+ * docker/cli cliconfig). Secrets are in no error message.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -31,8 +31,8 @@ const HELPER_TIMEOUT_MS = 30_000;
 const HELPER_OUTPUT_BYTES_MAX = 64 * 1024;
 
 /**
- * The credentials for `repository` (`quay.io/team/app`): the most specific entry of the first file that has one, or of the helper that a
- * file names. null: none, go anonymously. Throws CREDENTIALS_INVALID, CREDENTIAL_HELPER_FAILED.
+ * The credentials for `repository` (`quay.io/team/app`): the most specific entry of the first file that has one, or of
+ * the helper that a file names. null: none, go anonymously. Throws CREDENTIALS_INVALID, CREDENTIAL_HELPER_FAILED.
  */
 export async function findCredentials(repository: string, env: Env): Promise<Credentials | null> {
   const host = repository.split('/')[0] ?? repository;
@@ -97,7 +97,10 @@ function table(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
-/** Keys from the most to the least specific: `quay.io/team/app`, `quay.io/team`, `quay.io`, then old spellings with scheme and path. */
+/**
+ * Keys from the most to the least specific: `quay.io/team/app`, `quay.io/team`, `quay.io`, then old spellings with
+ * scheme and path.
+ */
 function findEntry(file: AuthFile, repository: string, hostKeys: readonly string[]): Credentials | null {
   const parts = repository.split('/');
   const keys = parts.map((_, i) => parts.slice(0, parts.length - i).join('/'));

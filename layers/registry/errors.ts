@@ -46,7 +46,8 @@ export function unreachable(host: string, what: string, cause: unknown): PgError
   const isNotTls = /^(ERR_SSL_|EPROTO)/.test(code);
   let hint = 'check the network and the name of the registry, then try again';
   if (isCertificateError(code)) {
-    hint = `put the registry's CA certificate at /etc/containers/certs.d/${host}/ca.crt, or set insecure = true in registries.conf`;
+    const place = `/etc/containers/certs.d/${host}/ca.crt`;
+    hint = `put the registry's CA certificate at ${place}, or set insecure = true in registries.conf`;
   } else if (isNotTls)
     hint = 'if the registry has no https, set insecure = true for it in /etc/containers/registries.conf';
   const why = code !== '' && !message.includes(code) ? `${message} (${code})` : message;

@@ -1,7 +1,7 @@
 /**
- * registries.conf, version 2 (containers-registries.conf(5)): where an image's repository is to be looked for - mirrors first, then the
- * registry itself, perhaps rewritten - and what may be insecure or is blocked. Short-name aliases and unqualified-search-registries are not
- * used: pg completes names as Docker does.
+ * registries.conf, version 2 (containers-registries.conf(5)): where an image's repository is to be looked for - mirrors
+ * first, then the registry itself, perhaps rewritten - and what may be insecure or is blocked. Short-name aliases and
+ * unqualified-search-registries are not used: pg completes names as Docker does.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -90,7 +90,9 @@ function usesMirror(registry: Registry, mirror: Mirror, isByDigest: boolean): bo
   return mirror.pullFrom === 'all' || !isByDigest;
 }
 
-/** How many characters of `name` the prefix covers, -1 when it does not match; it ends only at a boundary of the name. */
+/**
+ * How many characters of `name` the prefix covers, -1 when it does not match; it ends only at a boundary of the name.
+ */
 function matchPrefix(name: string, prefix: string): number {
   if (prefix.startsWith('*.')) {
     const host = name.slice(0, name.indexOf('/'));

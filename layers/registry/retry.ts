@@ -20,7 +20,10 @@ export class PassingError extends Error {
   }
 }
 
-/** Network errors that do not pass by themselves: nobody listens, no such name, a wrong certificate, a protocol that is not theirs. */
+/**
+ * Network errors that do not pass by themselves: nobody listens, no such name, a wrong certificate, a protocol that is
+ * not theirs.
+ */
 const LASTING =
   /^(ECONNREFUSED|ENOTFOUND|EACCES|EPERM|EPROTO|ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_|ERR_INVALID_|UND_ERR_(ABORTED|INVALID|CLOSED|DESTROYED|NOT_SUPPORTED))/;
 
@@ -46,7 +49,10 @@ export function isPassing(error: unknown): boolean {
   );
 }
 
-/** Waits before try number `failures` + 1, doubling each time, with some chance in it so that a crowd does not come back at once. */
+/**
+ * Waits before try number `failures` + 1, doubling each time, with some chance in it so that a crowd does not come back
+ * at once.
+ */
 export async function pause(failures: number, error: unknown, signal: AbortSignal | undefined): Promise<void> {
   const asked = error instanceof PassingError ? error.retryAfterMs : undefined;
   const own = Math.min(PAUSE_MS_MAX, FIRST_PAUSE_MS * 2 ** (failures - 1)) * (0.5 + Math.random());

@@ -1,6 +1,6 @@
 /**
- * Where a bare name (`nginx:latest`) comes from: the local Docker engine if one answers and has it, else the registry that the name leads
- * to. Whether pg has it already is for the caller to look first.
+ * Where a bare name (`nginx:latest`) comes from: the local Docker engine if one answers and has it, else the registry
+ * that the name leads to. Whether pg has it already is for the caller to look first.
  */
 import { isPgError } from '../../mdm/error.ts';
 import { familiarReference, parseImageName, type Reference } from '../reference.ts';

@@ -1,9 +1,9 @@
 /**
- * From a layer's blob to its tar. What the first bytes say counts, not the media type: Docker, containerd and podman all sniff, and
- * images with the wrong media type exist.
+ * From a layer's blob to its tar. What the first bytes say counts, not the media type: Docker, containerd and podman
+ * all sniff, and images with the wrong media type exist.
  *
- * gzip blobs may be several members one after another (RFC 1952 section 2.2; eStargz), zstd blobs several frames, skippable ones among
- * them (RFC 8878 section 3.1; zstd:chunked).
+ * gzip blobs may be several members one after another (RFC 1952 section 2.2; eStargz), zstd blobs several frames,
+ * skippable ones among them (RFC 8878 section 3.1; zstd:chunked).
  */
 import assert from 'node:assert';
 import { createHash, type Hash } from 'node:crypto';
@@ -26,15 +26,18 @@ export interface LayerTarOptions {
 
 /** A layer being read: `bytes` once, from front to back. */
 export interface LayerTar {
-  /** The uncompressed tar. Ends with an error unless blob and tar both hash to what the manifest and config promised. */
+  /**
+   * The uncompressed tar. Ends with an error unless blob and tar both hash to what the manifest and config promised.
+   */
   bytes: AsyncIterable<Uint8Array>;
   /** How the blob was compressed; known once the first piece of `bytes` has come. */
   compression: Compression | null;
 }
 
 /**
- * Opens a layer's tar: blob verified (digest, size), decompressed by its first bytes, verified again (DiffID, code DIGEST_MISMATCH).
- * A blob that does not unpack is BLOB_DAMAGED. How much may come out is for the caller to limit: stop reading and all is closed.
+ * Opens a layer's tar: blob verified (digest, size), decompressed by its first bytes, verified again (DiffID, code
+ * DIGEST_MISMATCH). A blob that does not unpack is BLOB_DAMAGED. How much may come out is for the caller to limit: stop
+ * reading and all is closed.
  */
 export function openLayerTar(source: ImageSource, layer: LayerBlob, options: LayerTarOptions = {}): LayerTar {
   const tar: LayerTar = { bytes: layerBytes(), compression: null };
@@ -76,8 +79,9 @@ export function detectCompression(head: Uint8Array): Compression {
 }
 
 /**
- * Unpacks `blob` by its first bytes, telling `onDetected` before the first piece; uncompressed bytes pass through as they are.
- * All of `blob` is read, also what follows the compressed data, so that whoever verifies it sees the whole. Throws BLOB_DAMAGED.
+ * Unpacks `blob` by its first bytes, telling `onDetected` before the first piece; uncompressed bytes pass through as
+ * they are. All of `blob` is read, also what follows the compressed data, so that whoever verifies it sees the whole.
+ * Throws BLOB_DAMAGED.
  */
 export async function* decompressed(
   blob: AsyncIterable<Uint8Array>,
@@ -124,8 +128,8 @@ async function* counted(
 }
 
 /**
- * node:zlib's gunzip goes on to the next member by itself; its zstd stops for good at the end of a frame when more follows in the same
- * write, so what follows gets another engine.
+ * node:zlib's gunzip goes on to the next member by itself; its zstd stops for good at the end of a frame when more
+ * follows in the same write, so what follows gets another engine.
  */
 async function* unpack(
   packed: AsyncGenerator<Uint8Array>,
@@ -158,7 +162,10 @@ async function* unpack(
 
 type Engine = Gunzip | ZstdDecompress;
 
-/** Pushes pieces through `engine` to their end (false) or to the end of a zstd frame within a piece (true: there is more to unpack). */
+/**
+ * Pushes pieces through `engine` to their end (false) or to the end of a zstd frame within a piece (true: there is more
+ * to unpack).
+ */
 async function feed(engine: Engine, pieces: Pieces, isZstd: boolean): Promise<boolean> {
   for (let piece = await pieces.next(); piece !== null; piece = await pieces.next()) {
     if (piece.length === 0) continue;

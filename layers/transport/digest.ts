@@ -1,7 +1,8 @@
 /**
  * OCI digests (image-spec descriptor.md, "Digests") and the check of bytes against them.
  *
- * The pattern is strict because a digest becomes part of a path or URL: nothing but a known algorithm and its lower-case hex digits.
+ * The pattern is strict because a digest becomes part of a path or URL: nothing but a known algorithm and its
+ * lower-case hex digits.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { PgError } from '../../mdm/error.ts';
@@ -25,7 +26,7 @@ export function splitDigest(digest: unknown, where: string): { algorithm: 'sha25
   if (!isDigest(digest)) {
     const shown = typeof digest === 'string' ? `'${digest.slice(0, 160)}'` : typeof digest;
     throw new PgError('DIGEST_INVALID', `${where} has ${shown} for a digest`, {
-      hint: 'digests are sha256: or sha512: and lower-case hex digits; the image was written by a tool that does otherwise, or is damaged',
+      hint: 'digests are sha256: or sha512: and lower-case hex digits; the image is damaged or of a faulty tool',
     });
   }
   const colon = digest.indexOf(':');
@@ -51,8 +52,9 @@ export function verifyDigest(bytes: Uint8Array, digest: string | null, what: str
 }
 
 /**
- * Hands `chunks` through and checks them on the way: never more bytes than promised, and an error instead of the end where they are
- * fewer (TRUNCATED), more (SIZE_MISMATCH) or others (DIGEST_MISMATCH). `what` names the blob in the error.
+ * Hands `chunks` through and checks them on the way: never more bytes than promised, and an error instead of the end
+ * where they are fewer (TRUNCATED), more (SIZE_MISMATCH) or others (DIGEST_MISMATCH). `what` names the blob in the
+ * error.
  */
 export async function* verified(
   chunks: AsyncIterable<Uint8Array>,

@@ -1,6 +1,6 @@
 /**
- * `dir:`: skopeo's plain directory (containers-transports(5)): manifest.json, and every blob under the hex digits of its digest; of an index,
- * the manifests under HEX.manifest.json.
+ * `dir:`: skopeo's plain directory (containers-transports(5)): manifest.json, and every blob under the hex digits of
+ * its digest; of an index, the manifests under HEX.manifest.json.
  */
 import { PgError } from '../../mdm/error.ts';
 import { splitDigest, verified } from './digest.ts';

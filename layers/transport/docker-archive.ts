@@ -1,7 +1,8 @@
 /**
- * `docker-archive:` and `docker-daemon:`: what `docker save` writes (moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset
- * Format"). manifest.json names the config and the layers of each image; the layers are `ID/layer.tar`, or since Docker 25 blobs of an OCI
- * layout in the same archive, whose index.json then also leads to a manifest that can be published again.
+ * `docker-archive:` and `docker-daemon:`: what `docker save` writes (moby image/spec/v1.2.md, "Combined Image JSON +
+ * Filesystem Changeset Format"). manifest.json names the config and the layers of each image; the layers are
+ * `ID/layer.tar`, or since Docker 25 blobs of an OCI layout in the same archive, whose index.json then also leads to a
+ * manifest that can be published again.
  */
 import { PgError } from '../../mdm/error.ts';
 import { formatReference, parseImageName } from '../reference.ts';
@@ -36,8 +37,8 @@ export class DockerArchiveSource implements ImageSource {
   readonly #paths = new WeakMap<LayerBlob, string>();
 
   /**
-   * `selector` chooses one of several images: a name, or `@N` for the N-th; null = the only one. `description` is for people, `fallbackName`
-   * what the image is called if the archive does not say. Takes over `files`.
+   * `selector` chooses one of several images: a name, or `@N` for the N-th; null = the only one. `description` is for
+   * people, `fallbackName` what the image is called if the archive does not say. Takes over `files`.
    */
   constructor(
     transport: 'docker-archive' | 'docker-daemon',
@@ -131,7 +132,8 @@ export class DockerArchiveSource implements ImageSource {
   async #publishedManifest(configDigest: string, what: string): Promise<ManifestDocument | null> {
     if ((await this.#files.sizeOf('index.json')) === null) return null;
     for (const { digest } of await readLayoutIndex(this.#files, what)) {
-      // The layout may lead to platforms that were not saved. What is needed was read through manifest.json; this is an extra.
+      // The layout may lead to platforms that were not saved. What is needed was read through manifest.json; this is an
+      // extra.
       const image = await new OciLayoutSource('oci-archive', this.#files, digest).manifest().catch(() => null);
       if (image?.configDigest === configDigest) return image.manifest;
     }

@@ -1,7 +1,7 @@
 /**
  * `docker-daemon:NAME`: an image out of a running Docker engine (or podman's service, which speaks the same API), by
- * `GET /images/NAME/get`, the API of `docker save`. The engine writes the archive's table of contents last, so all of it is taken into
- * temporary space first.
+ * `GET /images/NAME/get`, the API of `docker save`. The engine writes the archive's table of contents last, so all of
+ * it is taken into temporary space first.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
@@ -31,8 +31,9 @@ export interface Engine {
 }
 
 /**
- * The engine that `kind`'s own command would use: $DOCKER_HOST (with $DOCKER_TLS_VERIFY, $DOCKER_CERT_PATH), the current Docker context,
- * or the usual sockets; for podman $CONTAINER_HOST or its sockets. null: none answers. Throws ENGINE_UNREACHABLE when one was named.
+ * The engine that `kind`'s own command would use: $DOCKER_HOST (with $DOCKER_TLS_VERIFY, $DOCKER_CERT_PATH), the
+ * current Docker context, or the usual sockets; for podman $CONTAINER_HOST or its sockets. null: none answers. Throws
+ * ENGINE_UNREACHABLE when one was named.
  */
 export async function findEngine(kind: EngineKind, env: Env): Promise<Engine | null> {
   const named = kind === 'docker' ? env['DOCKER_HOST'] || contextHost(env) : env['CONTAINER_HOST'];
@@ -95,7 +96,7 @@ function connect(host: string, env: Env, timeout?: number): Docker {
   const url = /^(tcp|https?):\/\/(\[[^\]]+\]|[^:/]+)(?::(\d+))?\/?$/.exec(host);
   if (!url) {
     throw new PgError('ENGINE_UNREACHABLE', `'${host}' is no address of an engine that pg can reach`, {
-      hint: 'unix:///path/to/socket and tcp://host:port are understood; for ssh, forward the socket: ssh -L /tmp/docker.sock:/var/run/docker.sock ...',
+      hint: 'unix:///path/to/socket and tcp://host:port are understood; for ssh, forward the socket (ssh -L)',
     });
   }
   const isTls = url[1] === 'https' || Boolean(env['DOCKER_TLS_VERIFY']);
@@ -137,8 +138,8 @@ export async function inspectImage(
 }
 
 /**
- * Takes image `name` (a name as Docker reads it, or an image ID) out of `engine` as `docker save` would. Throws IMAGE_NOT_FOUND,
- * ENGINE_UNREACHABLE, and what an archive throws.
+ * Takes image `name` (a name as Docker reads it, or an image ID) out of `engine` as `docker save` would. Throws
+ * IMAGE_NOT_FOUND, ENGINE_UNREACHABLE, and what an archive throws.
  */
 export async function saveFromEngine(
   engine: Engine,

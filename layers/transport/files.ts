@@ -8,7 +8,10 @@ import { tooLarge } from './manifest.ts';
 /** Bytes per read of a blob. */
 const READ_BYTES = 1024 * 1024;
 
-/** Read-only files by relative path. Paths come from checked digests or are looked up in a table, never joined from foreign text. */
+/**
+ * Read-only files by relative path. Paths come from checked digests or are looked up in a table, never joined from
+ * foreign text.
+ */
 export interface FileSet {
   /** For people: the path of the directory or archive. */
   readonly label: string;

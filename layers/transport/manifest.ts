@@ -1,14 +1,18 @@
 /**
  * The documents of an image: index, manifest, config. Read, checked, and put together into a `SourceImage`.
  *
- * OCI image-spec (image-index.md, manifest.md, config.md) and Docker's "Image Manifest V 2, Schema 2", which differ in media types only.
+ * OCI image-spec (image-index.md, manifest.md, config.md) and Docker's "Image Manifest V 2, Schema 2", which differ in
+ * media types only.
  */
 import { PgError } from '../../mdm/error.ts';
 import { digestOf, isDigest, splitDigest, verifyBytes } from './digest.ts';
 import { formatPlatform, hostPlatform, platformFitness, type Platform } from './platform.ts';
 import type { ImageConfig, LayerBlob, SourceImage } from './source.ts';
 
-/** Registries refuse larger manifests (distribution-spec, "Pushing Manifests"); Docker and podman read no larger ones, nor configs. */
+/**
+ * Registries refuse larger manifests (distribution-spec, "Pushing Manifests"); Docker and podman read no larger ones,
+ * nor configs.
+ */
 export const DOCUMENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Docker stops at 127, podman at 500. */
 const LAYERS_MAX = 1000;
@@ -55,7 +59,9 @@ export type ReadDocument = (descriptor: Descriptor, role: 'manifest' | 'config')
 
 type Json = Record<string, unknown>;
 
-/** Parses JSON of at most DOCUMENT_BYTES_MAX bytes. `what` names it in errors DOCUMENT_TOO_LARGE and DOCUMENT_INVALID. */
+/**
+ * Parses JSON of at most DOCUMENT_BYTES_MAX bytes. `what` names it in errors DOCUMENT_TOO_LARGE and DOCUMENT_INVALID.
+ */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   if (bytes.length > DOCUMENT_BYTES_MAX) throw tooLarge(what, bytes.length);
   try {
@@ -72,8 +78,9 @@ export function tooLarge(what: string, sizeBytes: number): PgError {
 }
 
 /**
- * Reads an index or a manifest. `claimedType` is what a descriptor or a Content-Type header said; it must not contradict the document
- * (MEDIA_TYPE_MISMATCH), and the document must not be both at once (CVE-2021-41190). Schema 1 is refused (SCHEMA1_REFUSED).
+ * Reads an index or a manifest. `claimedType` is what a descriptor or a Content-Type header said; it must not
+ * contradict the document (MEDIA_TYPE_MISMATCH), and the document must not be both at once (CVE-2021-41190). Schema 1
+ * is refused (SCHEMA1_REFUSED).
  */
 export function parseDocument(bytes: Uint8Array, claimedType: string | null, what: string): ImageDocument {
   const json = asObject(parseJson(bytes, what), what);
@@ -126,7 +133,10 @@ function descriptors(value: unknown, where: string): Descriptor[] {
   return value.map((item, i) => parseDescriptor(item, `${where}[${i}]`));
 }
 
-/** Checks a descriptor's fields; its digest is safe to be part of a path. Throws DOCUMENT_INVALID, DIGEST_INVALID, FOREIGN_LAYER. */
+/**
+ * Checks a descriptor's fields; its digest is safe to be part of a path. Throws DOCUMENT_INVALID, DIGEST_INVALID,
+ * FOREIGN_LAYER.
+ */
 export function parseDescriptor(value: unknown, where: string): Descriptor {
   const json = asObject(value, where);
   const { mediaType, digest, size, annotations, platform } = json;
@@ -158,8 +168,8 @@ function readPlatform(json: Json, where: string): Platform {
 }
 
 /**
- * The manifest of an index that fits `wanted` best, or this machine. Attestations (platform unknown/unknown) are no candidates.
- * Throws PLATFORM_NOT_FOUND listing what there is.
+ * The manifest of an index that fits `wanted` best, or this machine. Attestations (platform unknown/unknown) are no
+ * candidates. Throws PLATFORM_NOT_FOUND listing what there is.
  */
 export function chooseManifest(
   manifests: readonly Descriptor[],

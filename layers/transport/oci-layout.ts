@@ -24,7 +24,10 @@ export class OciLayoutSource implements ImageSource {
   readonly #files: FileSet;
   readonly #selector: string | null;
 
-  /** `selector` chooses one of several images: a ref name, a digest, `@N` for the N-th; null = the only one. Takes over `files`. */
+  /**
+   * `selector` chooses one of several images: a ref name, a digest, `@N` for the N-th; null = the only one. Takes over
+   * `files`.
+   */
   constructor(transport: 'oci' | 'oci-archive', files: FileSet, selector: string | null) {
     this.transport = transport;
     this.#files = files;

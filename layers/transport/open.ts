@@ -18,10 +18,10 @@ const TRANSPORTS: readonly TransportName[] = ['docker-archive', 'oci', 'oci-arch
 const OTHER_TRANSPORTS = ['containers-storage', 'ostree', 'sif', 'tarball', 'atomic'];
 
 /**
- * Opens `docker-archive:PATH[:REF]`, `oci:DIR[:REF]`, `oci-archive:PATH[:REF]`, `dir:DIR`, `docker-daemon:NAME`, `docker://REF`, or a bare
- * name, which is looked for as bare-name.ts says. REF may be `@N`, the N-th image, where there are several. Close what it gives.
- * Throws TRANSPORT_UNKNOWN, REFERENCE_INVALID, FILE_UNREADABLE, ENGINE_UNREACHABLE, IMAGE_NOT_FOUND and what archives throw; a registry is
- * not asked before `manifest()`.
+ * Opens `docker-archive:PATH[:REF]`, `oci:DIR[:REF]`, `oci-archive:PATH[:REF]`, `dir:DIR`, `docker-daemon:NAME`,
+ * `docker://REF`, or a bare name, which is looked for as bare-name.ts says. REF may be `@N`, the N-th image, where
+ * there are several. Close what it gives. Throws TRANSPORT_UNKNOWN, REFERENCE_INVALID, FILE_UNREADABLE,
+ * ENGINE_UNREACHABLE, IMAGE_NOT_FOUND and what archives throw; a registry is not asked before `manifest()`.
  */
 export async function openSource(source: string, options: SourceOptions = {}): Promise<ImageSource> {
   const { transport, rest } = splitTransport(source);
@@ -57,7 +57,10 @@ export async function openSource(source: string, options: SourceOptions = {}): P
   }
 }
 
-/** The transport a source begins with, null for a bare name. Throws TRANSPORT_UNKNOWN for what looks like something else. */
+/**
+ * The transport a source begins with, null for a bare name. Throws TRANSPORT_UNKNOWN for what looks like something
+ * else.
+ */
 export function splitTransport(source: string): { transport: TransportName | null; rest: string } {
   const colon = source.indexOf(':');
   const word = source.slice(0, Math.max(colon, 0));

@@ -28,8 +28,8 @@ export function hostPlatform(): Platform {
 }
 
 /**
- * `os/arch[/variant]` as `--platform` takes it; a lone word is a system (with this machine's architecture) or an architecture of linux.
- * Throws PLATFORM_INVALID.
+ * `os/arch[/variant]` as `--platform` takes it; a lone word is a system (with this machine's architecture) or an
+ * architecture of linux. Throws PLATFORM_INVALID.
  */
 export function parsePlatform(text: string): Platform {
   const parts = text.split('/');
@@ -52,7 +52,8 @@ export function formatPlatform(platform: Platform): string {
 
 /**
  * How well an image for `have` runs where `want` is asked: 0 = not at all, higher is better.
- * A machine of arm v7 also runs v6 and v5 (best first); no variant on arm means v7, and v8 on arm64 (containerd platforms/compare.go).
+ * A machine of arm v7 also runs v6 and v5 (best first); no variant on arm means v7, and v8 on arm64 (containerd
+ * platforms/compare.go).
  */
 export function platformFitness(want: Platform, have: Platform): number {
   const w = normalise(want.os, want.architecture, want.variant);

@@ -1,8 +1,9 @@
 /**
  * Where images come from: one face over archives, directories, engines and registries.
  *
- * A source gives the manifest's and the config's bytes, already verified, and each layer's blob as a stream that is verified while it
- * flows: **the bytes seen so far are unproved until the stream has ended without an error**, so commit nothing before that.
+ * A source gives the manifest's and the config's bytes, already verified, and each layer's blob as a stream that is
+ * verified while it flows: **the bytes seen so far are unproved until the stream has ended without an error**, so
+ * commit nothing before that.
  */
 import type { ProgressSink } from '../progress.ts';
 import type { Platform } from './platform.ts';
@@ -16,7 +17,10 @@ export type BareNameOrigin = 'docker' | 'podman' | 'registry';
 export interface LayerBlob {
   /** Position in the image, 0 = the lowest. */
   index: number;
-  /** What `openBlob` gives hashes to this (`sha256:hex`); null where an old archive compresses a layer without saying its digest. */
+  /**
+   * What `openBlob` gives hashes to this (`sha256:hex`); null where an old archive compresses a layer without saying
+   * its digest.
+   */
   digest: string | null;
   /** Bytes that `openBlob` gives. */
   sizeBytes: number;
@@ -33,7 +37,10 @@ export interface ManifestDocument {
   mediaType: string;
 }
 
-/** An image's config (OCI image-spec config.md; Docker's is the same with more fields). Fields not named here are kept as they came. */
+/**
+ * An image's config (OCI image-spec config.md; Docker's is the same with more fields). Fields not named here are kept
+ * as they came.
+ */
 export interface ImageConfig {
   architecture: string;
   os: string;
@@ -81,13 +88,14 @@ export interface ImageSource {
   /** For a bare name: why this source was taken (`no local Docker engine answers`). */
   why?: string;
   /**
-   * The image, its manifest and config verified. With `platform`, that one or PLATFORM_NOT_FOUND; without, this machine's out of an index,
-   * and whatever a source of one image has.
+   * The image, its manifest and config verified. With `platform`, that one or PLATFORM_NOT_FOUND; without, this
+   * machine's out of an index, and whatever a source of one image has.
    */
   manifest(platform?: Platform): Promise<SourceImage>;
   /**
-   * The layer's blob as stored (compressed or not), verified in the stream; several may be open at once. Leaving the loop early closes it.
-   * The stream ends with DIGEST_MISMATCH, SIZE_MISMATCH or TRUNCATED where the bytes are not what the manifest promised.
+   * The layer's blob as stored (compressed or not), verified in the stream; several may be open at once. Leaving the
+   * loop early closes it. The stream ends with DIGEST_MISMATCH, SIZE_MISMATCH or TRUNCATED where the bytes are not what
+   * the manifest promised.
    */
   openBlob(layer: LayerBlob, signal?: AbortSignal): AsyncIterable<Uint8Array>;
   /** Gives back files, sockets and temporary space. */

@@ -1,10 +1,16 @@
-/** Space for what must be read at random but comes as a stream: a nameless file, gone when it is closed or the process ends. */
+/**
+ * Space for what must be read at random but comes as a stream: a nameless file, gone when it is closed or the process
+ * ends.
+ */
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 
-/** Writes all of `chunks` into a nameless file under `directory` (default /var/tmp). Close what it gives. Throws DISK_FULL. */
+/**
+ * Writes all of `chunks` into a nameless file under `directory` (default /var/tmp). Close what it gives. Throws
+ * DISK_FULL.
+ */
 export async function spool(
   chunks: AsyncIterable<Uint8Array>,
   directory: string | undefined,

@@ -1,9 +1,10 @@
 /**
- * An archive of an image as a set of files: one pass over the headers makes a table, then every entry is read where it lies.
+ * An archive of an image as a set of files: one pass over the headers makes a table, then every entry is read where it
+ * lies.
  *
- * Only what docker save, podman save, skopeo, umoci, crane and tar(1) write around an image is understood here: ustar, GNU long names, PAX
- * path, linkpath and size (POSIX pax, "pax Header Block"; GNU tar manual, "Basic Tar Format"). Layers are tars too, with all their
- * oddities, but to this table they are plain files.
+ * Only what docker save, podman save, skopeo, umoci, crane and tar(1) write around an image is understood here: ustar,
+ * GNU long names, PAX path, linkpath and size (POSIX pax, "pax Header Block"; GNU tar manual, "Basic Tar Format").
+ * Layers are tars too, with all their oddities, but to this table they are plain files.
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import { posix } from 'node:path';
@@ -41,8 +42,8 @@ export class TarFiles implements FileSet {
   }
 
   /**
-   * Opens the archive at `path`: plain, gzip'd or zstd'd (unpacked into temporary space first); a FIFO or /dev/stdin too.
-   * Throws FILE_UNREADABLE, ARCHIVE_UNKNOWN, ARCHIVE_DAMAGED, TRUNCATED.
+   * Opens the archive at `path`: plain, gzip'd or zstd'd (unpacked into temporary space first); a FIFO or /dev/stdin
+   * too. Throws FILE_UNREADABLE, ARCHIVE_UNKNOWN, ARCHIVE_DAMAGED, TRUNCATED.
    */
   static async open(path: string, options: ArchiveOptions = {}): Promise<TarFiles> {
     const handle = await open(path, 'r').catch((error: unknown) => {

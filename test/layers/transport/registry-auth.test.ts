@@ -232,7 +232,9 @@ function tokenAuthority(dir: string): { ca: string; key: string } {
   return { ca, key };
 }
 
-/** A token as Docker's registry checks it: a JWT with the signer's certificate in its header (docs: registry token/jwt). */
+/**
+ * A token as Docker's registry checks it: a JWT with the signer's certificate in its header (docs: registry token/jwt).
+ */
 function signToken(ca: string, key: string, service: string, scope: string, actions: string[]): string {
   const certificate = new X509Certificate(readFileSync(ca));
   const header = { typ: 'JWT', alg: 'RS256', x5c: [certificate.raw.toString('base64')] };

@@ -1,4 +1,7 @@
-/** Registries that cut, stall, lie and send us elsewhere: small servers of our own, most of them in front of the real one's data. */
+/**
+ * Registries that cut, stall, lie and send us elsewhere: small servers of our own, most of them in front of the real
+ * one's data.
+ */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -84,7 +87,8 @@ describe('registries that misbehave', function () {
       });
       servers.push(proxy);
       assertIsSample(await readAll(`docker://${proxy.host}/app:1`, options()), image);
-      // The layer is read twice by readAll, each time in five pieces; how much of a piece arrives before the cut is not ours to say.
+      // The layer is read twice by readAll, each time in five pieces; how much of a piece arrives before the cut is not
+      // ours to say.
       assert.ok(ranges.length >= 8, ranges.join());
       assert.ok(ranges.every((range) => /^bytes=\d+-$/.test(range)));
     } finally {

@@ -166,7 +166,9 @@ export function dockerOciFiles(image: SampleImage, repoTags: string[]): Map<stri
   return files;
 }
 
-/** What Docker saved until 25: one directory per layer, the tables at the end. A layer that comes twice is a symlink. */
+/**
+ * What Docker saved until 25: one directory per layer, the tables at the end. A layer that comes twice is a symlink.
+ */
 export async function dockerLegacyTar(image: SampleImage, repoTags: string[]): Promise<Buffer> {
   const pack = tar.pack();
   const config = `${image.configDigest.slice(7)}.json`;

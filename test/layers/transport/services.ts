@@ -80,7 +80,9 @@ export interface RegistryOptions {
   user?: { name: string; password: string };
   /** https with this certificate. */
   tls?: { certificate: string; key: string };
-  /** Bearer tokens from this realm, signed by the key of this certificate (docs.docker.com/registry/spec/auth/token). */
+  /**
+   * Bearer tokens from this realm, signed by the key of this certificate (docs.docker.com/registry/spec/auth/token).
+   */
   token?: { realm: string; service: string; issuer: string; certificate: string };
 }
 
