@@ -1,6 +1,6 @@
 // BLAKE2b-256 (RFC 7693) of 65-byte messages: a prefix byte and up to 64 bytes of data. Three messages are hashed side by side, two in the u64 halves
 // of v128 registers and one in scalar ones: the processor has execution units that only take scalar operations, and these would stand idle (measured in
-// docs/decisions/merkle-kernel.md). A message is a single block whose words 9 to 15 are always zero, so those additions are left out, and the first
+// docs/decisions/0004-merkle-kernel.md). A message is a single block whose words 9 to 15 are always zero, so those additions are left out, and the first
 // column step starts from sums known in advance.
 
 /** Twenty u64 pairs: v0..v3 + v4..v7 already added; v12..v15; v8..v11; v4..v7 (the working vector before the first round); h0..h3. */
