@@ -143,6 +143,7 @@ export class Log {
   #reserved: number;
   /** Up to here the file holds written zeros (or entries). */
   #zeroed = 0;
+  readonly #commit = new Entry();
   #smallSyncs = 0;
   #lastSyncAt = 0;
 
@@ -349,13 +350,18 @@ export class Log {
     }
   }
 
-  /** Makes everything durable, then writes the caller's state as the checkpoint that replay starts from. */
+  /**
+   * Makes everything durable, then writes the caller's state as the checkpoint that replay starts from. A full disk leaves the old one: a checkpoint only
+   * saves time.
+   */
   writeCheckpoint(pieces: readonly Uint8Array[]): void {
     const size = this.sync();
-    const sequence = this.lastSequence;
-    writeMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, makeMark(this.fd, this.#salt, size, sequence), pieces);
+    this.#saveMarks(() => {
+      const mark = makeMark(this.fd, this.#salt, size, this.lastSequence);
+      writeMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, mark, pieces);
+      this.hasher.save(size, this.lastSequence);
+    });
     this.#checkpointSize = size;
-    this.hasher.save(size, sequence);
   }
 
   /** Space of the disk below. */
@@ -369,10 +375,21 @@ export class Log {
       if (!this.readOnly && this.failure === undefined) {
         this.sync();
         ftruncateSync(this.fd, this.#start);
-        if (this.hasher.restored.size !== this.#start) this.hasher.save(this.#start, this.lastSequence);
+        if (this.hasher.restored.size !== this.#start) {
+          this.#saveMarks(() => this.hasher.save(this.#start, this.lastSequence));
+        }
       }
     } finally {
       closeSync(this.fd);
+    }
+  }
+
+  /** Runs what can be done without. */
+  #saveMarks(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
     }
   }
 
@@ -450,18 +467,16 @@ export class Log {
     const at = this.#used;
     assert(at + COMMIT_BYTES <= BUFFER_BYTES);
     const now = Date.now();
-    COMMIT.type = TYPE_COMMIT;
-    COMMIT.sequence = this.#sequence++;
-    COMMIT.sec = Math.floor(now / 1000);
-    COMMIT.nsec = (now % 1000) * 1e6;
+    this.#commit.type = TYPE_COMMIT;
+    this.#commit.sequence = this.#sequence++;
+    this.#commit.sec = Math.floor(now / 1000);
+    this.#commit.nsec = (now % 1000) * 1e6;
     const end = this.size + COMMIT_BYTES;
-    putCommit(this.#buffer, this.#view, at, COMMIT, this.#lastCommit, end, this.durable, this.#salt);
+    putCommit(this.#buffer, this.#view, at, this.#commit, this.#lastCommit, end, this.durable, this.#salt);
     this.#used = at + COMMIT_BYTES;
     this.#lastCommit = end;
   }
 }
-
-const COMMIT = new Entry();
 
 const full = (path: string, cause: unknown): PgError =>
   new PgError('LOG_FULL', `no space on the disk of ${path}`, { cause });

@@ -1,7 +1,7 @@
 import { ACCESS_ACL, DEFAULT_ACL, parseAcl } from './acl.ts';
 import { withoutSuid } from './apply.ts';
 import * as E from './entries.ts';
-import { FsError } from './error.ts';
+import { FsError, NO_DATA } from './error.ts';
 import type { Journal } from './journal.ts';
 import { isDirectory, isRegular, Node, PERMISSIONS } from './node.ts';
 import type { State } from './state.ts';
@@ -90,7 +90,7 @@ export function touchAtime(state: State, journal: Journal, ino: number): void {
 /** See View.getxattr. */
 export function getxattr(state: State, ino: number, name: string): Uint8Array {
   const value = state.peek(ino).xattrs?.get(name);
-  if (value === undefined) throw new FsError('ENODATA');
+  if (value === undefined) throw NO_DATA;
   return value;
 }
 

@@ -1,4 +1,4 @@
-import { isPgError } from '../../mdm/error.ts';
+import { isPgError, PgError } from '../../mdm/error.ts';
 import { Entry } from '../log/entry.ts';
 import type { Log } from '../log/log.ts';
 import { apply } from './apply.ts';
@@ -60,9 +60,16 @@ export class Journal {
     apply(this.#state, entry, this.#reader);
   }
 
-  /** Applies every entry behind the log's checkpoint. */
+  /** Applies every entry behind the log's checkpoint. PgError LOG_CORRUPT for one that makes no sense where it is. */
   replay(): void {
-    this.log?.replay((entry) => apply(this.#state, entry, this.#reader));
+    this.log?.replay((entry) => {
+      try {
+        apply(this.#state, entry, this.#reader);
+      } catch (error) {
+        const where = `the entry at byte ${entry.at} of ${this.log?.dir}/log`;
+        throw new PgError('LOG_CORRUPT', `${where} does not fit what is before it`, { cause: error });
+      }
+    });
   }
 }
 

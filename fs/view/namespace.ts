@@ -1,6 +1,6 @@
 import { Directory } from './directory.ts';
 import * as E from './entries.ts';
-import { FsError } from './error.ts';
+import { FsError, NO_ENTRY } from './error.ts';
 import type { Journal } from './journal.ts';
 import { isDirectory, Node, S_IFDIR, S_IFMT, S_ISGID } from './node.ts';
 import { DEFAULT_ACL } from './acl.ts';
@@ -33,7 +33,7 @@ export function resolve(state: State, parent: number, name: string): number {
   if (name === '..') return state.parentOf(parent);
   if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG');
   const ino = state.lookup(parent, name);
-  if (ino === undefined) throw new FsError('ENOENT');
+  if (ino === undefined) throw NO_ENTRY;
   return ino;
 }
 

@@ -27,26 +27,6 @@ describe('a log', () => {
   afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
   const file = (): string => join(dir, 'log');
-  /** Appends an entry of type 20 with these fields; returns where its payload is. */
-  const append = (log: Log, fields: string, payload?: Buffer, flags = FLAG_DATA): number => {
-    const bytes = Buffer.from(fields);
-    const entry = Object.assign(new Entry(), {
-      type: 20,
-      flags,
-      sec: 1_700_000_000,
-      nsec: 123_456_789,
-      bytes,
-      fieldsEnd: bytes.length,
-    });
-    log.append(entry, payload, false);
-    return entry.payloadAt;
-  };
-  const entriesOf = (log: Log): string[] => {
-    const found: string[] = [];
-    log.replay((entry) => found.push(entry.bytes.toString('latin1', entry.fieldsStart, entry.fieldsEnd)));
-    return found;
-  };
-  const crash = (log: Log): void => closeSync(log.fd);
   const corrupt = (at: number): void => {
     const fd = openSync(file(), 'r+');
     const byte = readFileSync(file())[at]!;
@@ -61,30 +41,36 @@ describe('a log', () => {
       bytes.toString('hex'),
       [
         // header entry: CRC, 2 leaves, no payload, head of 84 bytes, type 1, flags 0, sequence 0, time, reserved
-        '2b5a4be6' +
-          '02000000' +
-          '00000000' +
-          '5400' +
-          '01' +
-          '00' +
-          '000000000000' +
-          '00f153650000' +
-          '05000000' +
-          '0000000000000000',
+        '2b5a4be6',
+        '02000000',
+        '00000000',
+        '5400',
+        '01',
+        '00',
+        '000000000000',
+        '00f153650000',
+        '05000000',
+        '0000000000000000',
         // 'pglog\0', version 1, salt, base, padding
-        '70676c6f6700' + '0100' + '78563412' + 'ab'.repeat(32) + '00'.repeat(44),
+        '70676c6f6700',
+        '0100',
+        '78563412',
+        'ab'.repeat(32),
+        '00'.repeat(44),
         // commit: CRC, 1 leaf, head of 64 bytes, type 2, sequence 1, time, reserved, from 0, to 192, durable 0
-        'db3b6a49' +
-          '01000000' +
-          '00000000' +
-          '4000' +
-          '02' +
-          '00' +
-          '010000000000' +
-          '00f153650000' +
-          '05000000' +
-          '0000000000000000',
-        '0000000000000000' + 'c000000000000000' + '0000000000000000',
+        'db3b6a49',
+        '01000000',
+        '00000000',
+        '4000',
+        '02',
+        '00',
+        '010000000000',
+        '00f153650000',
+        '05000000',
+        '0000000000000000',
+        '0000000000000000',
+        'c000000000000000',
+        '0000000000000000',
       ].join(''),
     );
   });
@@ -99,7 +85,7 @@ describe('a log', () => {
     const bytes = readFileSync(file()).subarray(192);
     assert.equal(
       bytes.toString('hex', 4, 64 - 4),
-      '50000000881300002e00148002000000000000f15365000015cd5b070000000000000000' + '6669656c6473' + '00'.repeat(14),
+      `50000000881300002e00148002000000000000f15365000015cd5b0700000000000000006669656c6473${'00'.repeat(14)}`,
     );
     assert.deepEqual(bytes.subarray(64, 5064), payload);
     assert.equal(bytes.readUInt32LE(4) * 64, 5120, 'one more checksum of 4 bytes behind the payload, then padding');
@@ -348,3 +334,26 @@ describe('a log', () => {
     log.close();
   });
 });
+
+/** Appends an entry of type 20 with these fields; returns where its payload is. */
+function append(log: Log, fields: string, payload?: Buffer, flags = FLAG_DATA): number {
+  const bytes = Buffer.from(fields);
+  const entry = Object.assign(new Entry(), {
+    type: 20,
+    flags,
+    sec: 1_700_000_000,
+    nsec: 123_456_789,
+    bytes,
+    fieldsEnd: bytes.length,
+  });
+  log.append(entry, payload, false);
+  return entry.payloadAt;
+}
+function entriesOf(log: Log): string[] {
+  const found: string[] = [];
+  log.replay((entry) => found.push(entry.bytes.toString('latin1', entry.fieldsStart, entry.fieldsEnd)));
+  return found;
+}
+function crash(log: Log): void {
+  closeSync(log.fd);
+}

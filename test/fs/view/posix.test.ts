@@ -22,6 +22,16 @@ const ino = (view: View, path: string): number =>
 const mtime = (attr: Attr): number => attr.mtimeSec + attr.mtimeNsec / 1e9;
 const ctime = (attr: Attr): number => attr.ctimeSec + attr.ctimeNsec / 1e9;
 
+/** Which times of a file moved, and whether its directory's did. */
+const moved = (result: { before: Attr; after: Attr; dir: boolean }): string =>
+  [
+    mtime(result.after) > mtime(result.before) && 'm',
+    ctime(result.after) > ctime(result.before) && 'c',
+    result.dir && 'dir',
+  ]
+    .filter(Boolean)
+    .join(' ');
+
 describe('a view is POSIX where the model does not look', () => {
   let fixture: Fixture;
   let view: View;
@@ -104,24 +114,16 @@ describe('a view is POSIX where the model does not look', () => {
       action();
       return { before, after: view.getattr(at), dir: mtime(view.getattr(1)) > mtime(dirBefore) };
     };
-    const changes = (result: { before: Attr; after: Attr; dir: boolean }): string =>
-      [
-        mtime(result.after) > mtime(result.before) && 'm',
-        ctime(result.after) > ctime(result.before) && 'c',
-        result.dir && 'dir',
-      ]
-        .filter(Boolean)
-        .join(' ');
-    assert.equal(changes(step(() => view.write(at, 0, Buffer.from('y'), false))), 'm c');
-    assert.equal(changes(step(() => view.write(at, 0, Buffer.alloc(0), false))), '');
-    assert.equal(changes(step(() => view.setattr(at, { mode: 0o600 }, ROOT))), 'c');
-    assert.equal(changes(step(() => view.setattr(at, { uid: 5 }, ROOT))), 'c');
-    assert.equal(changes(step(() => view.setattr(at, { size: 0 }, ROOT))), 'm c');
-    assert.equal(changes(step(() => view.link(at, 1, 'g'))), 'c dir');
-    assert.equal(changes(step(() => view.rename(1, 'g', 1, 'h', 0, ROOT))), 'c dir');
-    assert.equal(changes(step(() => view.unlink(1, 'h'))), 'c dir');
-    assert.equal(changes(step(() => view.setxattr(at, 'user.a', Buffer.from('b'), 0))), 'c');
-    assert.equal(changes(step(() => view.fallocate(at, 0, 0, 10))), 'm c');
+    assert.equal(moved(step(() => view.write(at, 0, Buffer.from('y'), false))), 'm c');
+    assert.equal(moved(step(() => view.write(at, 0, Buffer.alloc(0), false))), '');
+    assert.equal(moved(step(() => view.setattr(at, { mode: 0o600 }, ROOT))), 'c');
+    assert.equal(moved(step(() => view.setattr(at, { uid: 5 }, ROOT))), 'c');
+    assert.equal(moved(step(() => view.setattr(at, { size: 0 }, ROOT))), 'm c');
+    assert.equal(moved(step(() => view.link(at, 1, 'g'))), 'c dir');
+    assert.equal(moved(step(() => view.rename(1, 'g', 1, 'h', 0, ROOT))), 'c dir');
+    assert.equal(moved(step(() => view.unlink(1, 'h'))), 'c dir');
+    assert.equal(moved(step(() => view.setxattr(at, 'user.a', Buffer.from('b'), 0))), 'c');
+    assert.equal(moved(step(() => view.fallocate(at, 0, 0, 10))), 'm c');
     const { after } = step(() =>
       view.setattr(at, { atimeSec: -5, atimeNsec: 7, mtimeSec: 9, mtimeNsec: 999_999_999 }, ROOT),
     );
@@ -174,16 +176,6 @@ describe('a view is POSIX where the model does not look', () => {
   });
 
   it('gives default ACLs to what is made, cuts them by the mode, and lets chmod change the mask', () => {
-    const acl = (...entries: [tag: number, perm: number, id?: number][]): Buffer => {
-      const value = Buffer.alloc(4 + 8 * entries.length);
-      value.writeUInt32LE(2, 0);
-      entries.forEach(([tag, perm, id = 0xffffffff], i) => {
-        value.writeUInt16LE(tag, 4 + 8 * i);
-        value.writeUInt16LE(perm, 6 + 8 * i);
-        value.writeUInt32LE(id, 8 + 8 * i);
-      });
-      return value;
-    };
     const caller = { ...ROOT, umask: 0o077 };
     const dir = view.mkdir(1, 'd', 0o777, caller).ino;
     assert.equal(view.getattr(dir).mode & 0o777, 0o700, 'umask without a default ACL');
@@ -368,3 +360,15 @@ describe('a view is POSIX where the model does not look', () => {
     image.close();
   });
 });
+
+/** An ACL as it is in an extended attribute. */
+function acl(...entries: [tag: number, perm: number, id?: number][]): Buffer {
+  const value = Buffer.alloc(4 + 8 * entries.length);
+  value.writeUInt32LE(2, 0);
+  entries.forEach(([tag, perm, id = 0xffffffff], i) => {
+    value.writeUInt16LE(tag, 4 + 8 * i);
+    value.writeUInt16LE(perm, 6 + 8 * i);
+    value.writeUInt32LE(id, 8 + 8 * i);
+  });
+  return value;
+}
