@@ -77,9 +77,11 @@ class InOrder {
       this.#ahead.push({ entry, content });
       if (this.#ahead.length < AHEAD_MAX) return;
       await this.#stack.turn(this.#layer);
+      this.#catchUp();
+      return;
     }
-    if (this.#ahead.length > 0) this.#catchUp();
-    else this.#apply(entry, content);
+    this.#catchUp();
+    this.#apply(entry, content);
   }
 
   async end(): Promise<void> {
