@@ -24,8 +24,11 @@ export class PassingError extends Error {
  * Network errors that do not pass by themselves: nobody listens, no such name, a wrong certificate, a protocol that is
  * not theirs.
  */
-const LASTING =
-  /^(ECONNREFUSED|ENOTFOUND|EACCES|EPERM|EPROTO|ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_|ERR_INVALID_|UND_ERR_(ABORTED|INVALID|CLOSED|DESTROYED|NOT_SUPPORTED))/;
+const LASTING = [
+  /^(ECONNREFUSED|ENOTFOUND|EACCES|EPERM|EPROTO)$/,
+  /^(ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_)/,
+  /^UND_ERR_(ABORTED|INVALID|CLOSED|DESTROYED|NOT_SUPPORTED)/,
+];
 
 /** The code of a network error, wherever it hides in the causes; '' when there is none. */
 export function networkCode(error: unknown): string {
@@ -41,12 +44,8 @@ export function networkCode(error: unknown): string {
 export function isPassing(error: unknown): boolean {
   if (error instanceof PassingError) return true;
   const code = networkCode(error);
-  return (
-    code !== '' &&
-    code !== 'ABORT_ERR' &&
-    /^(E(?!RR_)[A-Z_]+|UND_ERR_[A-Z_]+|ERR_STREAM_PREMATURE_CLOSE)$/.test(code) &&
-    !LASTING.test(code)
-  );
+  const isOfNetwork = /^(E(?!RR_)[A-Z_]+|UND_ERR_[A-Z_]+|ERR_STREAM_PREMATURE_CLOSE)$/.test(code);
+  return isOfNetwork && !LASTING.some((pattern) => pattern.test(code));
 }
 
 /**

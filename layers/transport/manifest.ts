@@ -37,9 +37,9 @@ const CONFIG_TYPES: readonly string[] = [
   'application/octet-stream',
 ];
 const LAYER_TYPE =
-  /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar|docker\.image\.rootfs\.diff\.tar)(?:[+.](?:gzip|zstd))?$/;
+  /^application\/vnd\.(?:oci\.image\.layer\.v1|docker\.image\.rootfs\.diff)\.tar(?:[+.](?:gzip|zstd))?$/;
 const FOREIGN_TYPE =
-  /^application\/vnd\.(?:oci\.image\.layer\.nondistributable\.v1\.tar|docker\.image\.rootfs\.foreign\.diff\.tar)(?:[+.](?:gzip|zstd))?$/;
+  /^application\/vnd\.(?:oci\.image\.layer\.nondistributable\.v1|docker\.image\.rootfs\.foreign\.diff)\.tar(?:[+.]|$)/;
 
 /** OCI image-spec descriptor.md. */
 export interface Descriptor {

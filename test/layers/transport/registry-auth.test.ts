@@ -102,7 +102,14 @@ describe('credentials and certificates for a real registry', function () {
     const secret = JSON.stringify({ ServerURL: host, Username: user.name, Secret: user.password });
     writeFileSync(
       helper,
-      `#!/bin/sh\nread -r server\necho "$1 $server" >> ${dir}/asked\n[ "$server" = "${host}" ] || { echo credentials not found in native keychain; exit 1; }\ncat <<'EOT'\n${secret}\nEOT\n`,
+      `#!/bin/sh
+read -r server
+echo "$1 $server" >> ${dir}/asked
+[ "$server" = "${host}" ] || { echo credentials not found in native keychain; exit 1; }
+cat <<'EOT'
+${secret}
+EOT
+`,
     );
     chmodSync(helper, 0o755);
     for (const config of [
