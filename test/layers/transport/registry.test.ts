@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { importImage } from '../../../layers/import.ts';
 import { digestOf } from '../../../layers/transport/digest.ts';
 import { parsePlatform } from '../../../layers/transport/platform.ts';
 import type { SourceOptions } from '../../../layers/transport/source.ts';
+import { Place } from '../../store/fixture.ts';
 import { assertIsSample, failure, readAll } from './checks.ts';
 import {
   blobsOf,
@@ -215,6 +217,27 @@ blocked = true
     assertIsSample(await readAll(`docker://${host}/app:1`, env), image);
     assert.equal(proxy.requests.length, count);
     await proxy.stop();
+  });
+
+  it('a bare name that is in the store is not looked for elsewhere', async () => {
+    const { host, stop } = await start();
+    const image = await smallImage();
+    await pushImage(host, 'app', '1', image);
+    const place = new Place();
+    try {
+      const store = place.open();
+      const first = await importImage(store, `docker://${host}/app:1`);
+      assert.equal(first.alreadyPresent, false);
+      await stop();
+      for (const name of [`${host}/app:1`, `${host}/app@${image.digest}`]) {
+        const again = await importImage(store, name);
+        assert.deepEqual([again.alreadyPresent, again.took, again.image.id], [true, 'the store', image.configDigest]);
+      }
+      await failure(() => importImage(store, `${host}/app:1`, { from: 'registry' }), 'REGISTRY_UNREACHABLE');
+      await failure(() => importImage(store, `${host}/app:1`, { platform: 'linux/s390x' }), 'REGISTRY_UNREACHABLE');
+    } finally {
+      await place.remove();
+    }
   });
 
   it('many layers at once, and the same one twice', async () => {
