@@ -4,8 +4,8 @@ import { PgError } from './error.ts';
 import { MAX_SIZE } from './merkle.ts';
 
 /**
- * The Merkle root of a byte sequence that only grows. Keeps the roots of the perfect subtrees (one per set bit of the leaf count) and the last
- * short leaf; appending costs the new bytes and a logarithm.
+ * The Merkle root of a byte sequence that only grows. Keeps the roots of the perfect subtrees (one per set bit of the
+ * leaf count) and the last short leaf; appending costs the new bytes and a logarithm.
  */
 export class Accumulator {
   #size = 0;
@@ -51,7 +51,10 @@ export class Accumulator {
     return copy;
   }
 
-  /** The state as bytes: the size (u64 LE), the short last leaf, then the peaks of the set bits of the leaf count, smallest subtree first. */
+  /**
+   * The state as bytes: the size (u64 LE), the short last leaf, then the peaks of the set bits of the leaf count,
+   * smallest subtree first.
+   */
   serialize(): Uint8Array {
     const filled = this.#size % LEAF_BYTES;
     const heights = peakHeights(this.#size);

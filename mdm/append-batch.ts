@@ -2,11 +2,14 @@ import type { Accumulator } from './accumulator.ts';
 import { checkSize, InputReader, type Instruction, machineError, makeInstruction, type State } from './instruction.ts';
 
 /**
- * A commit of an append-only file (the container's log) as the batch it is: Truncate to the new size, then Write the new bytes. On an
- * Accumulator it costs only those, and gives the same state as `executeBatch` gives on any file.
+ * A commit of an append-only file (the container's log) as the batch it is: Truncate to the new size, then Write the
+ * new bytes. On an Accumulator it costs only those, and gives the same state as `executeBatch` gives on any file.
  */
 
-/** The batch that appends `payloadLength` bytes to a file of `oldSize` bytes; its payloads are nothing and those bytes. Empty for no bytes. */
+/**
+ * The batch that appends `payloadLength` bytes to a file of `oldSize` bytes; its payloads are nothing and those bytes.
+ * Empty for no bytes.
+ */
 export function appendBatch(oldSize: number, payloadLength: number): Instruction[] {
   checkSize(oldSize + payloadLength);
   if (payloadLength === 0) return [];
@@ -14,9 +17,10 @@ export function appendBatch(oldSize: number, payloadLength: number): Instruction
 }
 
 /**
- * Executes what `appendBatch` made on the file that `accumulator` holds the tree of, taking the payload in as many pieces as it comes in,
- * and returns the state after. `MDM_WRONG_STATE` when the batch is not the append to exactly this size, `MDM_PAYLOAD_LENGTH` when the payload
- * is longer or shorter than it says; the accumulator is unchanged then.
+ * Executes what `appendBatch` made on the file that `accumulator` holds the tree of, taking the payload in as many
+ * pieces as it comes in, and returns the state after. `MDM_WRONG_STATE` when the batch is not the append to exactly
+ * this size, `MDM_PAYLOAD_LENGTH` when the payload is longer or shorter than it says; the accumulator is unchanged
+ * then.
  */
 export function executeAppend(
   accumulator: Accumulator,

@@ -8,8 +8,8 @@ import { buildProof } from './opening.ts';
 import { StagedFile } from './staged-file.ts';
 
 /**
- * A batch: instructions that take a file from one state to the next wholly or not at all. Instructions come first and payloads after, so that a batch
- * is planned, priced and refused before any payload is there.
+ * A batch: instructions that take a file from one state to the next wholly or not at all. Instructions come first and
+ * payloads after, so that a batch is planned, priced and refused before any payload is there.
  */
 export interface Batch {
   /** The state it starts from; it is refused when the file's is another. */
@@ -44,7 +44,10 @@ export type BatchResult =
   /** Begun, and reverted by an interrupt. */
   | { outcome: 'interrupted'; final: State; cost: Cost };
 
-/** The cost of a batch on a file of `size` bytes, and the file's size after it, from its instructions alone; throws what makes it refused. */
+/**
+ * The cost of a batch on a file of `size` bytes, and the file's size after it, from its instructions alone; throws what
+ * makes it refused.
+ */
 export function costOf(instructions: readonly Instruction[], size: number): { cost: Cost; size: number } {
   const operations = decodeAll(instructions, size);
   const cost = operations.reduce((sum, operation) => addCost(sum, operation.cost), INIT_COST);
@@ -60,7 +63,10 @@ function decodeAll(instructions: readonly Instruction[], initialSize: number): O
   });
 }
 
-/** Executes a batch on `file`, to the end and without giving way; `signal` is looked at between slices of about a millisecond. */
+/**
+ * Executes a batch on `file`, to the end and without giving way; `signal` is looked at between slices of about a
+ * millisecond.
+ */
 export function executeBatch(
   file: CommittedFile,
   batch: Batch,
@@ -73,7 +79,10 @@ export function executeBatch(
   return run.finish();
 }
 
-/** Executes a batch while its payloads arrive, giving way to the event loop between slices, so that a signal can come in from outside. */
+/**
+ * Executes a batch while its payloads arrive, giving way to the event loop between slices, so that a signal can come in
+ * from outside.
+ */
 export async function executeBatchArriving(
   file: CommittedFile,
   batch: Batch,
@@ -137,7 +146,10 @@ export class BatchRun {
     return this.#cost;
   }
 
-  /** The instruction whose turn it is, and how much payload it needs; undefined when none is left or the batch has ended. */
+  /**
+   * The instruction whose turn it is, and how much payload it needs; undefined when none is left or the batch has
+   * ended.
+   */
   get next(): { instruction: Instruction; payloadLength: number } | undefined {
     const index = this.#steps.length;
     const operation = this.#operations[index];
@@ -146,7 +158,8 @@ export class BatchRun {
   }
 
   /**
-   * Asks for the batch to be reverted. Accepted while it runs, rejected once it is committed; asked again, it answers the same. Neither is an error.
+   * Asks for the batch to be reverted. Accepted while it runs, rejected once it is committed; asked again, it answers
+   * the same. Neither is an error.
    */
   interrupt(): 'accepted' | 'rejected' {
     if (this.#phase === 'running') this.#phase = 'aborted';
@@ -158,7 +171,10 @@ export class BatchRun {
     if (this.#signal?.aborted === true) this.interrupt();
   }
 
-  /** Refuses the batch unless there is one payload for each instruction, of the length its inputs say (undefined is none). */
+  /**
+   * Refuses the batch unless there is one payload for each instruction, of the length its inputs say (undefined is
+   * none).
+   */
   checkPayloads(payloads: readonly (Uint8Array | undefined)[]): void {
     if (this.#phase !== 'running') return;
     try {

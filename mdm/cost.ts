@@ -1,7 +1,9 @@
 import { BLOCK_BYTES, SECTOR_BYTES } from './merkle.ts';
 import { floorLog2, leafCount } from './subtrees.ts';
 
-/** What executing costs, in SIP1's four resources. It follows from an instruction's inputs and the file's size alone. */
+/**
+ * What executing costs, in SIP1's four resources. It follows from an instruction's inputs and the file's size alone.
+ */
 export interface Cost {
   /** Disk accesses. */
   accesses: number;

@@ -3,14 +3,17 @@ import { type Instruction, machineError, MAX_INPUT_BYTES, NAME_BYTES } from './i
 import { ROOT_BYTES } from './merkle.ts';
 
 /**
- * A batch as bytes, without its payloads, which follow it in whatever way the carrier has (docs/formats/mdm.md, "A batch as bytes"). One batch has one
- * encoding: `decodeBatch` takes nothing that `encodeBatch` would not have written.
+ * A batch as bytes, without its payloads, which follow it in whatever way the carrier has (docs/formats/mdm.md, "A
+ * batch as bytes"). One batch has one encoding: `decodeBatch` takes nothing that `encodeBatch` would not have written.
  */
 
 const HEAD_BYTES = ROOT_BYTES + 8 + 4;
 const INSTRUCTION_HEAD_BYTES = NAME_BYTES + 1 + 2;
 
-/** The bytes of `batch`. `MDM_BAD_ENCODING` for a name that is not 1 to 16 printable ASCII characters, `MDM_INPUT_TOO_LARGE` for inputs over 4,096 bytes. */
+/**
+ * The bytes of `batch`. `MDM_BAD_ENCODING` for a name that is not 1 to 16 printable ASCII characters,
+ * `MDM_INPUT_TOO_LARGE` for inputs over 4,096 bytes.
+ */
 export function encodeBatch(batch: Batch): Uint8Array {
   for (const { name, inputs } of batch.instructions) {
     if (!/^[\x21-\x7e]{1,16}$/.test(name))
@@ -35,7 +38,10 @@ export function encodeBatch(batch: Batch): Uint8Array {
   return bytes;
 }
 
-/** The batch that `encodeBatch` wrote; `MDM_BAD_ENCODING` when the bytes are not one, or more than one. Names and inputs are for the machine to judge. */
+/**
+ * The batch that `encodeBatch` wrote; `MDM_BAD_ENCODING` when the bytes are not one, or more than one. Names and inputs
+ * are for the machine to judge.
+ */
 export function decodeBatch(encoded: Uint8Array): Batch {
   const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length);
   if (bytes.length < HEAD_BYTES) throw cutShort();

@@ -2,8 +2,8 @@
  * The one error of the world outside: bad input, a missing image, a full disk, a cut network.
  * Our own bugs are `assert` failures instead, and crash.
  *
- * `code` is stable and machine-readable (`IMAGE_NOT_FOUND`); `message` says what was wrong and where; `hint` says what to do next.
- * Exit codes exist only in `cli/`, errnos only in `fs/fuse/`.
+ * `code` is stable and machine-readable (`IMAGE_NOT_FOUND`); `message` says what was wrong and where; `hint` says what
+ * to do next. Exit codes exist only in `cli/`, errnos only in `fs/fuse/`.
  */
 export class PgError extends Error {
   readonly code: string;
@@ -17,7 +17,9 @@ export class PgError extends Error {
   }
 }
 
-/** Whether `error` is a PgError (optionally with this code), also one that came over a socket or from another thread. */
+/**
+ * Whether `error` is a PgError (optionally with this code), also one that came over a socket or from another thread.
+ */
 export function isPgError(error: unknown, code?: string): error is PgError {
   return error instanceof Error && error.name === 'PgError' && (code === undefined || (error as PgError).code === code);
 }

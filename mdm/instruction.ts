@@ -13,7 +13,9 @@ export interface State {
   size: number;
 }
 
-/** One instruction without its payload: enough to know its cost, the file's size after it, and the layout of its proof. */
+/**
+ * One instruction without its payload: enough to know its cost, the file's size after it, and the layout of its proof.
+ */
 export interface Instruction {
   name: string;
   /** At most 4,096 bytes: u64 little-endian and 32-byte hashes, in the order of SIP1's signature, payload left out. */
@@ -26,7 +28,9 @@ export const MAX_INPUT_BYTES = 4096;
 /** A name on the wire: ASCII, padded with zeros. */
 export const NAME_BYTES = 16;
 
-/** The codes of everything that can be wrong with a batch. All but the last group are found before anything is executed. */
+/**
+ * The codes of everything that can be wrong with a batch. All but the last group are found before anything is executed.
+ */
 export type MachineErrorCode =
   | 'MDM_UNKNOWN_INSTRUCTION'
   | 'MDM_INPUT_TOO_LARGE'
@@ -80,7 +84,9 @@ export class InputReader {
   }
 }
 
-/** The instruction `name` whose inputs are `fields` one after another: a number as u64 little-endian, bytes as they are. */
+/**
+ * The instruction `name` whose inputs are `fields` one after another: a number as u64 little-endian, bytes as they are.
+ */
 export function makeInstruction(
   name: string,
   fields: readonly (number | Uint8Array)[],

@@ -2,8 +2,9 @@ import assert from 'node:assert';
 import * as kernel from './kernel/kernel.ts';
 
 /**
- * The Merkle tree of a byte sequence, as Sia has it: leaves of 64 bytes, leaf = H(0x00 || bytes), node = H(0x01 || left || right), H = BLAKE2b-256,
- * the shape of RFC 6962; a short last leaf is hashed as it is; the empty tree is 32 zero bytes.
+ * The Merkle tree of a byte sequence, as Sia has it: leaves of 64 bytes, leaf = H(0x00 || bytes), node = H(0x01 || left
+ * || right), H = BLAKE2b-256, the shape of RFC 6962; a short last leaf is hashed as it is; the empty tree is 32 zero
+ * bytes.
  */
 
 export { LEAF_BYTES, ROOT_BYTES, SECTOR_BYTES, leafHash, nodeHash } from './kernel/kernel.ts';
@@ -17,20 +18,29 @@ export function bufferRoot(data: Uint8Array): Uint8Array {
   return kernel.hashBuffer(data);
 }
 
-/** The root of a sector, exactly 4 MiB. To hash without a copy, fill `input` of mdm/kernel/kernel.ts and call `inputSector`. */
+/**
+ * The root of a sector, exactly 4 MiB. To hash without a copy, fill `input` of mdm/kernel/kernel.ts and call
+ * `inputSector`.
+ */
 export function sectorRoot(data: Uint8Array): Uint8Array {
   assert.equal(data.length, kernel.SECTOR_BYTES, 'a sector is 4 MiB');
   return kernel.hashBuffer(data);
 }
 
-/** The roots of the 4 KiB blocks of a sector (exactly 4 MiB), one after another: 32 KiB. Their fold is the sector's root. */
+/**
+ * The roots of the 4 KiB blocks of a sector (exactly 4 MiB), one after another: 32 KiB. Their fold is the sector's
+ * root.
+ */
 export function blockRoots(data: Uint8Array): Uint8Array {
   assert.equal(data.length, kernel.SECTOR_BYTES, 'a sector is 4 MiB');
   kernel.input.set(data);
   return inputSector(kernel.SECTOR_BYTES).blockRoots();
 }
 
-/** RFC 6962's root over `roots`, each the root of a full subtree of one and the same size (all sectors, say); of none it is 32 zero bytes. */
+/**
+ * RFC 6962's root over `roots`, each the root of a full subtree of one and the same size (all sectors, say); of none it
+ * is 32 zero bytes.
+ */
 export function rootOfRoots(roots: readonly Uint8Array[]): Uint8Array {
   let level = new Uint8Array(roots.length * kernel.ROOT_BYTES);
   roots.forEach((root, i) => level.set(root, i * kernel.ROOT_BYTES));
@@ -39,7 +49,8 @@ export function rootOfRoots(roots: readonly Uint8Array[]): Uint8Array {
 
 /** `rootOfRoots` of roots that lie one after another in one array. */
 export function foldRoots(roots: Uint8Array): Uint8Array {
-  // A full group of 2^11 folds to one node of the level above; only the last group may be ragged, and its fold moves up as it is.
+  // A full group of 2^11 folds to one node of the level above; only the last group may be ragged, and its fold moves up
+  // as it is.
   const group = 2048 * kernel.ROOT_BYTES;
   let level = roots;
   while (level.length > group) {
@@ -67,9 +78,10 @@ export interface HashedSector {
 }
 
 /**
- * Hashes the kernel's `input` as one sector of which the first `used` bytes are meant and the rest is zero, and the `contents` packed in it
- * (each starting at a multiple of 64, apart from each other; the bytes between them are zeroed up to the next multiple of 64). Leaves are hashed once for the sector and its
- * contents together, and so are inner nodes of contents that start at a rounder offset: 4 KiB-aligned contents cost nothing extra up to 4 KiB subtrees.
+ * Hashes the kernel's `input` as one sector of which the first `used` bytes are meant and the rest is zero, and the
+ * `contents` packed in it (each starting at a multiple of 64, apart from each other; the bytes between them are zeroed
+ * up to the next multiple of 64). Leaves are hashed once for the sector and its contents together, and so are inner
+ * nodes of contents that start at a rounder offset: 4 KiB-aligned contents cost nothing extra up to 4 KiB subtrees.
  */
 export function inputSector(used: number, contents: readonly kernel.Span[] = []): HashedSector {
   assert(used >= 0 && used <= kernel.SECTOR_BYTES);

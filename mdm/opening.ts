@@ -4,12 +4,16 @@ import type { LeafRange } from './range-proof.ts';
 import { Fold, leafCount, type Subtree, subtreesOf } from './subtrees.ts';
 
 /**
- * Proofs by opening plan. The plan says, from an instruction and the file's size alone, which of the old tree's leaves a proof shows: some as their
- * bytes, some through the output, all others as roots of perfect subtrees. Folding what is shown gives the old root; putting in what the instruction
- * changes and folding again gives the new one. A proof has exactly the plan's length: docs/formats/mdm.md.
+ * Proofs by opening plan. The plan says, from an instruction and the file's size alone, which of the old tree's leaves
+ * a proof shows: some as their bytes, some through the output, all others as roots of perfect subtrees. Folding what is
+ * shown gives the old root; putting in what the instruction changes and folding again gives the new one. A proof has
+ * exactly the plan's length: docs/formats/mdm.md.
  */
 
-/** Leaves shown in one way. `hashes`: subtrees no higher than `cap`. `output`: whole leaves at `at` bytes into the output. */
+/**
+ * Leaves shown in one way. `hashes`: subtrees no higher than `cap`. `output`: whole leaves at `at` bytes into the
+ * output.
+ */
 export type Piece =
   | (LeafRange & { kind: 'hashes'; cap: number })
   | (LeafRange & { kind: 'bytes' })
@@ -21,7 +25,10 @@ export interface Plan {
   pieces: Piece[];
 }
 
-/** What decides a plan, all of it in leaves; ranges may be empty, and may overlap: bytes go before output, output before hashes. */
+/**
+ * What decides a plan, all of it in leaves; ranges may be empty, and may overlap: bytes go before output, output before
+ * hashes.
+ */
 export interface PlanShape {
   /** Leaves shown as their old bytes. */
   bytes?: LeafRange[];
@@ -142,7 +149,10 @@ export class Opening {
   /** Left to right, without a gap. */
   readonly #tiles: Tile[] = [];
 
-  /** `MDM_PROOF_LENGTH` unless the proof is exactly as long as the plan says. The output must be as long as the instruction says. */
+  /**
+   * `MDM_PROOF_LENGTH` unless the proof is exactly as long as the plan says. The output must be as long as the
+   * instruction says.
+   */
   constructor(plan: Plan, proof: Uint8Array, output: Uint8Array) {
     this.plan = plan;
     const expected = proofLength(plan);

@@ -2,9 +2,10 @@ import { LEAF_BYTES, ROOT_BYTES } from './kernel/kernel.ts';
 import { Fold, subtreesOf, trailingZeros } from './subtrees.ts';
 
 /**
- * Range proofs, as Sia has them: that the leaves [start, end) of a tree of `leaves` leaves are these. The proof is the roots of the maximal
- * subtrees outside the range, left to right, 32 bytes each; how many there are follows from the three numbers, and the verifier takes
- * exactly that many. Trees over sector roots are proved alike, with roots for leaves.
+ * Range proofs, as Sia has them: that the leaves [start, end) of a tree of `leaves` leaves are these. The proof is the
+ * roots of the maximal subtrees outside the range, left to right, 32 bytes each; how many there are follows from the
+ * three numbers, and the verifier takes exactly that many. Trees over sector roots are proved alike, with roots for
+ * leaves.
  */
 
 /** The leaves from `from` up to but without `to`. */
@@ -13,7 +14,9 @@ export interface LeafRange {
   to: number;
 }
 
-/** The subtrees whose roots make up the proof of `ranges` (ascending and apart). All but the very last one are perfect. */
+/**
+ * The subtrees whose roots make up the proof of `ranges` (ascending and apart). All but the very last one are perfect.
+ */
 export function* proofSubtrees(leaves: number, ranges: readonly LeafRange[]): Generator<LeafRange> {
   let at = 0;
   for (const { from, to } of ranges) {
@@ -27,7 +30,10 @@ export function* proofSubtrees(leaves: number, ranges: readonly LeafRange[]): Ge
   }
 }
 
-/** The proof of the leaves of `range`, which is not empty; `subtreeRoot` answers with the root over any subtree of the tree. */
+/**
+ * The proof of the leaves of `range`, which is not empty; `subtreeRoot` answers with the root over any subtree of the
+ * tree.
+ */
 export function buildRangeProof(
   leaves: number,
   range: LeafRange,
@@ -40,8 +46,9 @@ export function buildRangeProof(
 }
 
 /**
- * Whether `proof` shows that the leaves of `range` in the tree with this `root` and number of `leaves` are `data`: their bytes, or (`asRoots`)
- * their hashes one after another. False for a range that is empty or not in the tree, and for a proof or data of another length.
+ * Whether `proof` shows that the leaves of `range` in the tree with this `root` and number of `leaves` are `data`:
+ * their bytes, or (`asRoots`) their hashes one after another. False for a range that is empty or not in the tree, and
+ * for a proof or data of another length.
  */
 export function verifyRangeProof(
   root: Uint8Array,

@@ -18,8 +18,8 @@ const entries = (level: HashLevel, size: number): number => Math.ceil(size / spa
 const hexOf = (root: Uint8Array): string => Buffer.from(root).toString('hex');
 
 /**
- * The file of a running batch: the committed one under what the batch wrote, none of which the committed file sees before `commit`. Blocks and
- * groups of hashes are replaced, never changed, so that whoever got one keeps it.
+ * The file of a running batch: the committed one under what the batch wrote, none of which the committed file sees
+ * before `commit`. Blocks and groups of hashes are replaced, never changed, so that whoever got one keeps it.
  */
 export class StagedFile implements ProofSource, Change {
   readonly #committed: CommittedFile;

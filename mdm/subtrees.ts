@@ -2,8 +2,8 @@ import assert from 'node:assert';
 import { absorbLeaves, leafHash, LEAF_BYTES, MAX_PEAKS, nodeHash, ROOT_BYTES, rootOfPeaks } from './kernel/kernel.ts';
 
 /**
- * Perfect subtrees of the Merkle tree: how a range of leaves is cut into them, the roots of those that are all zero, and how a root is
- * folded from them. Leaf numbers reach 2^42, so nothing here uses 32-bit arithmetic on them.
+ * Perfect subtrees of the Merkle tree: how a range of leaves is cut into them, the roots of those that are all zero,
+ * and how a root is folded from them. Leaf numbers reach 2^42, so nothing here uses 32-bit arithmetic on them.
  */
 
 /** A perfect subtree: 2^height leaves from leaf number `leaf` on, which is a multiple of that. */
@@ -29,7 +29,10 @@ export function floorLog2(x: number): number {
   return x < 0x1_0000_0000 ? 31 - Math.clz32(x) : 32 + floorLog2(Math.floor(x / 0x1_0000_0000));
 }
 
-/** The maximal aligned perfect subtrees, none higher than `cap`, that make up the leaves [from, to), left to right (MDM.md's canon). */
+/**
+ * The maximal aligned perfect subtrees, none higher than `cap`, that make up the leaves [from, to), left to right
+ * (MDM.md's canon).
+ */
 export function* subtreesOf(from: number, to: number, cap = Infinity): Generator<Subtree> {
   for (let leaf = from; leaf < to;) {
     const height = Math.min(trailingZeros(leaf), floorLog2(to - leaf), cap);

@@ -4,9 +4,10 @@ import { decodeInstruction } from './instructions/table.ts';
 import { Opening } from './opening.ts';
 
 /**
- * Computes the state after a batch from the state before it, holding neither the file nor any of its data: only what went into the machine and what came out.
- * Every instruction that does something must have a proof. Returns the state after each instruction; the last is the batch's. Throws `MDM_PROOF_MISSING`, `MDM_PROOF_LENGTH`,
- * `MDM_PROOF_REFUTED` or `MDM_OUTPUT_REFUTED` when something was not as it should be, and whatever makes a batch refused.
+ * Computes the state after a batch from the state before it, holding neither the file nor any of its data: only what
+ * went into the machine and what came out. Every instruction that does something must have a proof. Returns the state
+ * after each instruction; the last is the batch's. Throws `MDM_PROOF_MISSING`, `MDM_PROOF_LENGTH`, `MDM_PROOF_REFUTED`
+ * or `MDM_OUTPUT_REFUTED` when something was not as it should be, and whatever makes a batch refused.
  */
 export function verifyBatch(
   initial: State,

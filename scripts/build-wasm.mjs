@@ -1,5 +1,6 @@
-// Compiles mdm/kernel/assembly (AssemblyScript) to mdm/kernel/kernel-bytes.ts: the wasm module as base64, so that it needs no file at run time.
-// The twelve rounds of BLAKE2b are written out here: a loop over them would index the sixteen words by number and keep none in a register.
+// Compiles mdm/kernel/assembly (AssemblyScript) to mdm/kernel/kernel-bytes.ts: the wasm module as base64, so that it
+// needs no file at run time. The twelve rounds of BLAKE2b are written out here: a loop over them would index the
+// sixteen words by number and keep none in a register.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,7 +34,10 @@ const QUARTERS = [
   [3, 4, 9, 14],
 ];
 
-/** How the two lanes in a v128 and the scalar one write the same thing; `v` and `s` are their working vectors, `m` and `n` their message words. */
+/**
+ * How the two lanes in a v128 and the scalar one write the same thing; `v` and `s` are their working vectors, `m` and
+ * `n` their message words.
+ */
 const VECTOR = {
   names: ['v', 'm'],
   add: (x, y) => `v128.add<i64>(${x}, ${y})`,

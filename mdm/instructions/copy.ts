@@ -7,8 +7,8 @@ import { congruent, movedRanges } from './moved.ts';
 import { NO_BYTES, type Operation, SLICE_BYTES } from './operation.ts';
 
 /**
- * Copy(length, destination, source): the file's bytes [destination, destination + length) become what [source, source + length) was before,
- * also where the two overlap.
+ * Copy(length, destination, source): the file's bytes [destination, destination + length) become what [source, source +
+ * length) was before, also where the two overlap.
  */
 export function decodeCopy(instruction: Instruction, size: number): Operation {
   const inputs = new InputReader(instruction, 24);

@@ -15,7 +15,10 @@ export interface MovedRange {
   edges: LeafRange[];
   /** The bytes of the range in each of `edges`. */
   edgeBytes: { offset: number; length: number }[];
-  /** The height up to which subtrees of both ranges are aligned alike: 2^cap is the largest power of two in their distance. */
+  /**
+   * The height up to which subtrees of both ranges are aligned alike: 2^cap is the largest power of two in their
+   * distance.
+   */
   cap(other: MovedRange): number;
 }
 

@@ -3,7 +3,10 @@ import type { Instruction } from '../instruction.ts';
 import type { Opening, Plan, ProofSource } from '../opening.ts';
 import type { StagedFile } from '../staged-file.ts';
 
-/** An instruction decoded, checked and bound to the size its file will have when its turn comes: all that its inputs say. */
+/**
+ * An instruction decoded, checked and bound to the size its file will have when its turn comes: all that its inputs
+ * say.
+ */
 export interface Operation {
   /** The file's size after it. */
   sizeAfter: number;
@@ -26,13 +29,16 @@ export interface Action {
   /** Does it; gives way now and then so that an interrupt can be noticed. Answers with the output. */
   execute(file: StagedFile, tree: ProofSource, payload: Uint8Array): Generator<void, Uint8Array>;
   /**
-   * The root after it, from an opening of the root before it. `MDM_OUTPUT_REFUTED` or `MDM_PROOF_REFUTED` when what the opening shows disagrees with the
-   * output or the inputs.
+   * The root after it, from an opening of the root before it. `MDM_OUTPUT_REFUTED` or `MDM_PROOF_REFUTED` when what the
+   * opening shows disagrees with the output or the inputs.
    */
   verify(opening: Opening, payload: Uint8Array, output: Uint8Array): Uint8Array;
 }
 
-/** Decodes an instruction for a file of `size` bytes; every error that inputs and size can show is thrown here, as a PgError of the machine. */
+/**
+ * Decodes an instruction for a file of `size` bytes; every error that inputs and size can show is thrown here, as a
+ * PgError of the machine.
+ */
 export type Decode = (instruction: Instruction, size: number) => Operation;
 
 export const NO_BYTES = new Uint8Array(0);

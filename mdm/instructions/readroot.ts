@@ -4,8 +4,9 @@ import type { Operation } from './operation.ts';
 import { readAction, readCost } from './read.ts';
 
 /**
- * ReadRoot(root, offset, length): the output is the bytes [offset, offset + length) of the full sector with this root, which may be any
- * committed sector of the host and any the batch has gained so far, also if it has lost it again. The proof opens the sector's own tree.
+ * ReadRoot(root, offset, length): the output is the bytes [offset, offset + length) of the full sector with this root,
+ * which may be any committed sector of the host and any the batch has gained so far, also if it has lost it again. The
+ * proof opens the sector's own tree.
  */
 export function decodeReadRoot(instruction: Instruction, size: number): Operation {
   const inputs = new InputReader(instruction, 48);

@@ -5,7 +5,10 @@ import { addTile, makePlan, type Opening, type Plan } from '../opening.ts';
 import { Fold, leafCount } from '../subtrees.ts';
 import { NO_BYTES, type Operation } from './operation.ts';
 
-/** Truncate(newSize): the file is cut to `newSize` bytes, or filled up to it with zeros. The only instruction that changes the size. */
+/**
+ * Truncate(newSize): the file is cut to `newSize` bytes, or filled up to it with zeros. The only instruction that
+ * changes the size.
+ */
 export function decodeTruncate(instruction: Instruction, size: number): Operation {
   const newSize = new InputReader(instruction, 8).u64();
   checkSize(newSize);
@@ -36,7 +39,10 @@ function truncateCost(size: number, newSize: number): Cost {
   };
 }
 
-/** The leaf that the smaller size ends in, if it ends within one, is shown by its bytes; the leaves before it are a range of their own. */
+/**
+ * The leaf that the smaller size ends in, if it ends within one, is shown by its bytes; the leaves before it are a
+ * range of their own.
+ */
 function truncatePlan(size: number, newSize: number): Plan {
   const end = Math.min(size, newSize);
   const kept = Math.floor(end / LEAF_BYTES);

@@ -7,8 +7,8 @@ import type { Operation } from './operation.ts';
 import { writeCost, writeSliced } from './write.ts';
 
 /**
- * WriteRoot(root, sectorIndex, offset, length; data): bytes [offset, offset + length) of the file's sector with this index (the last may be a
- * short one) become the payload, if the sector's root is `root`; else `MDM_SECTOR_CHANGED`.
+ * WriteRoot(root, sectorIndex, offset, length; data): bytes [offset, offset + length) of the file's sector with this
+ * index (the last may be a short one) become the payload, if the sector's root is `root`; else `MDM_SECTOR_CHANGED`.
  */
 export function decodeWriteRoot(instruction: Instruction, size: number): Operation {
   const inputs = new InputReader(instruction, 56);

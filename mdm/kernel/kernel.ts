@@ -2,8 +2,9 @@ import assert from 'node:assert';
 import { KERNEL_WASM_BASE64 } from './kernel-bytes.ts';
 
 /**
- * The wasm kernel of this thread: BLAKE2b-256 Merkle hashing two lanes at a time (mdm/kernel/assembly). Everything here is synchronous and works on
- * the kernel's own memory of 13 MiB, of which only touched pages are resident. One instance per thread, made when this module is first imported.
+ * The wasm kernel of this thread: BLAKE2b-256 Merkle hashing two lanes at a time (mdm/kernel/assembly). Everything here
+ * is synchronous and works on the kernel's own memory of 13 MiB, of which only touched pages are resident. One instance
+ * per thread, made when this module is first imported.
  */
 
 export const LEAF_BYTES = 64;
@@ -77,7 +78,10 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
   return chunk.slice(0, ROOT_BYTES);
 }
 
-/** The root over hashes that lie one after another in `hashes` (at most 2,048; none: 32 zero bytes), in RFC 6962's shape. */
+/**
+ * The root over hashes that lie one after another in `hashes` (at most 2,048; none: 32 zero bytes), in RFC 6962's
+ * shape.
+ */
 export function foldHashes(hashes: Uint8Array): Uint8Array {
   assert(hashes.length % ROOT_BYTES === 0 && hashes.length <= CHUNK_BYTES);
   if (hashes.length === 0) return new Uint8Array(ROOT_BYTES);
@@ -87,8 +91,8 @@ export function foldHashes(hashes: Uint8Array): Uint8Array {
 }
 
 /**
- * Adds the whole leaves of `data` (a multiple of 64 bytes, any number) to the tree whose peaks are `tree` (MAX_PEAKS x 32 bytes, changed in place)
- * and which has `leaves` leaves already.
+ * Adds the whole leaves of `data` (a multiple of 64 bytes, any number) to the tree whose peaks are `tree` (MAX_PEAKS x
+ * 32 bytes, changed in place) and which has `leaves` leaves already.
  */
 export function absorbLeaves(tree: Uint8Array, leaves: number, data: Uint8Array): void {
   assert(data.length % LEAF_BYTES === 0 && tree.length === peaks.length);
@@ -105,7 +109,9 @@ function absorb(leaves: number, data: Uint8Array): void {
   }
 }
 
-/** The root of the tree with peaks `tree`, `leaves` leaves and then a last short leaf `tail` (0 to 63 bytes; 0 is none). */
+/**
+ * The root of the tree with peaks `tree`, `leaves` leaves and then a last short leaf `tail` (0 to 63 bytes; 0 is none).
+ */
 export function rootOfPeaks(tree: Uint8Array, leaves: number, tail: Uint8Array): Uint8Array {
   assert(tail.length < LEAF_BYTES);
   peaks.set(tree);
@@ -126,8 +132,9 @@ export function hashBuffer(data: Uint8Array): Uint8Array {
 }
 
 /**
- * The kernel's input: 4 MiB of its memory, the same view for ever, that a caller fills (a file can be read straight into it) and hashes by the
- * `input...` functions below. No other function touches it; whoever fills it must finish before anyone else of this thread starts.
+ * The kernel's input: 4 MiB of its memory, the same view for ever, that a caller fills (a file can be read straight
+ * into it) and hashes by the `input...` functions below. No other function touches it; whoever fills it must finish
+ * before anyone else of this thread starts.
  */
 export const input: Uint8Array = view(wasm.INPUT.value, SECTOR_BYTES);
 
@@ -143,7 +150,10 @@ export function inputZeroPadding(contents: readonly Span[]): void {
   wasm.zeroPadding(contents.length);
 }
 
-/** Hashes the input as a sector whose first `used` bytes (a multiple of 64) are meant and whose rest is zero, whatever lies there. Returns its root. */
+/**
+ * Hashes the input as a sector whose first `used` bytes (a multiple of 64) are meant and whose rest is zero, whatever
+ * lies there. Returns its root.
+ */
 export function inputRoot(used: number): Uint8Array {
   assert(used % LEAF_BYTES === 0 && 0 <= used && used <= SECTOR_BYTES);
   wasm.hashInput(used / LEAF_BYTES);
@@ -160,9 +170,9 @@ export function inputBlockRoots(used: number): Uint8Array {
 }
 
 /**
- * After `inputRoot`, which `inputZeroPadding` of the same contents must have gone before: the root of every content, one after another (32 bytes each; an
- * empty one's is zero). Leaf hashes are the sector's, and so are inner nodes as far as a content's subtrees coincide with them: a content
- * that starts at a multiple of 64 x 2^k shares k levels.
+ * After `inputRoot`, which `inputZeroPadding` of the same contents must have gone before: the root of every content,
+ * one after another (32 bytes each; an empty one's is zero). Leaf hashes are the sector's, and so are inner nodes as
+ * far as a content's subtrees coincide with them: a content that starts at a multiple of 64 x 2^k shares k levels.
  */
 export function inputContentRoots(contents: readonly Span[]): Uint8Array {
   setSpans(contents);

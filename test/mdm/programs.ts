@@ -1,4 +1,5 @@
-// Random files and programs for the machine's property tests, and the plainest possible model of what each instruction does to a file.
+// Random files and programs for the machine's property tests, and the plainest possible model of what each instruction
+// does to a file.
 import fc from 'fast-check';
 import { type Instruction, makeInstruction } from '../../mdm/instruction.ts';
 import { bufferRoot, SECTOR_BYTES } from '../../mdm/merkle.ts';
@@ -19,7 +20,9 @@ export function pattern(size: number, seed: number): Uint8Array {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, size);
 }
 
-/** One instruction of a program before it meets a file: numbers from 0 to 1 that `place` turns into offsets and lengths. */
+/**
+ * One instruction of a program before it meets a file: numbers from 0 to 1 that `place` turns into offsets and lengths.
+ */
 export interface Draft {
   name: string;
   at: number;

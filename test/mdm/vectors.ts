@@ -1,4 +1,5 @@
-// Reads test/vectors/sia-merkle.json: roots and proofs made by Sia's own code; the generators of its inputs are described inside the file.
+// Reads test/vectors/sia-merkle.json: roots and proofs made by Sia's own code; the generators of its inputs are
+// described inside the file.
 import { readFileSync } from 'node:fs';
 
 export interface Generator {

@@ -1,9 +1,13 @@
-// BLAKE2b-256 (RFC 7693) of 65-byte messages: a prefix byte and up to 64 bytes of data. Three messages are hashed side by side, two in the u64 halves
-// of v128 registers and one in scalar ones: the processor has execution units that only take scalar operations, and these would stand idle (measured in
-// docs/decisions/0004-merkle-kernel.md). A message is a single block whose words 9 to 15 are always zero, so those additions are left out, and the first
-// column step starts from sums known in advance.
+// BLAKE2b-256 (RFC 7693) of 65-byte messages: a prefix byte and up to 64 bytes of data. Three messages are hashed side
+// by side, two in the u64 halves of v128 registers and one in scalar ones: the processor has execution units that only
+// take scalar operations, and these would stand idle (measured in docs/decisions/0004-merkle-kernel.md). A message is a
+// single block whose words 9 to 15 are always zero, so those additions are left out, and the first column step starts
+// from sums known in advance.
 
-/** Twenty u64 pairs: v0..v3 + v4..v7 already added; v12..v15; v8..v11; v4..v7 (the working vector before the first round); h0..h3. */
+/**
+ * Twenty u64 pairs: v0..v3 + v4..v7 already added; v12..v15; v8..v11; v4..v7 (the working vector before the first
+ * round); h0..h3.
+ */
 const CONSTANTS = memory.data<u64>([
   0xbb1838e7a0a44bf9, 0xbb1838e7a0a44bf9, 0x566d1711b009135a, 0x566d1711b009135a, 0x5bf2cd1ef9d6b596, 0x5bf2cd1ef9d6b596, 0x0130c253729b586a, 0x0130c253729b586a,
   0x510e527fade682d1, 0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x9b05688c2b3e6c1f, 0xe07c265404be4294, 0xe07c265404be4294, 0x5be0cd19137e2179, 0x5be0cd19137e2179,
@@ -11,14 +15,18 @@ const CONSTANTS = memory.data<u64>([
   0x510e527fade682d1, 0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179, 0x5be0cd19137e2179,
   0x6a09e667f2bdc928, 0x6a09e667f2bdc928, 0xbb67ae8584caa73b, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1, 0xa54ff53a5f1d36f1,
 ], 16);
-/** Byte orders that rotate both u64 halves right by 24 and by 16 bits. Loaded, because V8 builds a v128 literal anew at every use. */
+/**
+ * Byte orders that rotate both u64 halves right by 24 and by 16 bits. Loaded, because V8 builds a v128 literal anew at
+ * every use.
+ */
 const ROTATE_24 = memory.data<u8>([3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10], 16);
 const ROTATE_16 = memory.data<u8>([2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9], 16);
 
 /**
- * Hashes the 64 bytes at `p`, `q` and `r` to the 32 bytes at `toP`, `toQ` and `toR`, each behind the byte `prefix`. `length` is the message length with the
- * prefix (65 for a node or a full leaf); bytes past it must be zero. The byte before each input is read (and ignored): one unaligned load gives a message
- * word shifted by the prefix. Everything is read before anything is written; inputs may be the same, and then their outputs too.
+ * Hashes the 64 bytes at `p`, `q` and `r` to the 32 bytes at `toP`, `toQ` and `toR`, each behind the byte `prefix`.
+ * `length` is the message length with the prefix (65 for a node or a full leaf); bytes past it must be zero. The byte
+ * before each input is read (and ignored): one unaligned load gives a message word shifted by the prefix. Everything is
+ * read before anything is written; inputs may be the same, and then their outputs too.
  */
 export function hashThree(p: usize, q: usize, r: usize, toP: usize, toQ: usize, toR: usize, prefix: u64, length: u64): void {
   const r24 = v128.load(ROTATE_24);

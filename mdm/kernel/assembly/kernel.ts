@@ -1,10 +1,14 @@
-// The Merkle tree of Sia (RFC 6962's shape over BLAKE2b-256) on this module's own memory. mdm/kernel/kernel.ts is its only caller and
-// checks every argument; nothing is checked here. All hashing is a run of hashThree over 64-byte blocks: a leaf's block is its data, a
-// node's block is its two children side by side, and a level of hashes is thus the next level's input.
+// The Merkle tree of Sia (RFC 6962's shape over BLAKE2b-256) on this module's own memory. mdm/kernel/kernel.ts is its
+// only caller and checks every argument; nothing is checked here. All hashing is a run of hashThree over 64-byte
+// blocks: a leaf's block is its data, a node's block is its two children side by side, and a level of hashes is thus
+// the next level's input.
 import { hashThree } from './blake2b';
 
 // Where things lie in memory. kernel.ts reads these through the exported globals.
-/** One running tree: peak k (32 bytes at 32 k) is the root of the perfect subtree of 2^k leaves, meaningful when bit k of the leaf count is set. */
+/**
+ * One running tree: peak k (32 bytes at 32 k) is the root of the perfect subtree of 2^k leaves, meaningful when bit k
+ * of the leaf count is set.
+ */
 export const PEAKS: usize = 0x2000;
 /** Where calls put the one hash they answer with. */
 export const RESULT: usize = 0x3000;
@@ -42,12 +46,18 @@ function copyHash(to: usize, from: usize): void {
   v128.store(to, v128.load(from, 16), 16);
 }
 
-/** H(prefix || the bytes at `from`) to `to`; `length` is that of the message with its prefix, and the rest of 64 bytes is zero. */
+/**
+ * H(prefix || the bytes at `from`) to `to`; `length` is that of the message with its prefix, and the rest of 64 bytes
+ * is zero.
+ */
 function hashOne(from: usize, to: usize, prefix: u64, length: u64): void {
   hashThree(from, from, from, to, to, to, prefix, length);
 }
 
-/** dst[i] = H(prefix || 64 bytes at src + 64 i) for `count` blocks; `dst` may be `src` or lie less than 64 bytes past it. */
+/**
+ * dst[i] = H(prefix || 64 bytes at src + 64 i) for `count` blocks; `dst` may be `src` or lie less than 64 bytes past
+ * it.
+ */
 function hashBlocks(src: usize, dst: usize, count: u32, prefix: u64): void {
   for (; count >= 3; count -= 3) {
     hashThree(src, src + 64, src + 128, dst, dst + 32, dst + 64, prefix, FULL);
@@ -58,7 +68,10 @@ function hashBlocks(src: usize, dst: usize, count: u32, prefix: u64): void {
   else if (count === 1) hashOne(src, dst, prefix, FULL);
 }
 
-/** The root over `count` >= 1 hashes at `at`, which are overwritten; an odd last one moves up unchanged (RFC 6962's shape). Answers at `at`. */
+/**
+ * The root over `count` >= 1 hashes at `at`, which are overwritten; an odd last one moves up unchanged (RFC 6962's
+ * shape). Answers at `at`.
+ */
 function foldAt(at: usize, count: u32): void {
   while (count > 1) {
     const pairs = count >> 1;
@@ -97,7 +110,10 @@ export function foldChunk(count: u32): void {
   foldAt(CHUNK, count);
 }
 
-/** Adds the `count` (at most 1,024) full leaves at `at` to the tree in PEAKS, which has `leaves` leaves (a whole number) already. */
+/**
+ * Adds the `count` (at most 1,024) full leaves at `at` to the tree in PEAKS, which has `leaves` leaves (a whole number)
+ * already.
+ */
 export function absorb(at: usize, count: u32, leaves: f64): void {
   let position = <u64>leaves;
   let peak = PEAKS;
@@ -119,7 +135,9 @@ export function absorb(at: usize, count: u32, leaves: f64): void {
   }
 }
 
-/** RESULT = the root of the tree in PEAKS with `leaves` full leaves and then `tail` (0 to 63) bytes, which lie at CHUNK. */
+/**
+ * RESULT = the root of the tree in PEAKS with `leaves` full leaves and then `tail` (0 to 63) bytes, which lie at CHUNK.
+ */
 export function root(leaves: f64, tail: u32): void {
   let position = <u64>leaves;
   let some = tail > 0;
@@ -139,8 +157,9 @@ export function root(leaves: f64, tail: u32): void {
 }
 
 /**
- * Hashes the first `used` leaves of INPUT to level 0 and builds levels 1 to 16 over them; the leaves after them are taken as zero. The root is level 16.
- * Goes 1,024 leaves at a time for the first ten levels, so that they stay in the near caches.
+ * Hashes the first `used` leaves of INPUT to level 0 and builds levels 1 to 16 over them; the leaves after them are
+ * taken as zero. The root is level 16. Goes 1,024 leaves at a time for the first ten levels, so that they stay in the
+ * near caches.
  */
 export function hashInput(used: u32): void {
   const parts = (used + 1023) >> 10;
@@ -154,7 +173,10 @@ export function hashInput(used: u32): void {
   if (used === 0) copyHash(level(16), ZEROS + 16 * 32);
 }
 
-/** Hashes `count` nodes of level k from index `first` (even) on to level k + 1, an odd last one with a zero subtree; answers how many came out. */
+/**
+ * Hashes `count` nodes of level k from index `first` (even) on to level k + 1, an odd last one with a zero subtree;
+ * answers how many came out.
+ */
 function pairUp(k: u32, first: u32, count: u32): u32 {
   const at = level(k) + (<usize>first << 5);
   if (count & 1) copyHash(at + (<usize>count << 5), ZEROS + (<usize>k << 5));
@@ -169,8 +191,9 @@ export function levelAt(k: u32): usize {
 }
 
 /**
- * ROOTS[i] = the root of content SPANS[i] for `count` contents in INPUT, which is hashed (`hashInput`) with the padding after each content zero
- * (`zeroPadding`). The sector's own nodes are used wherever a content's subtrees coincide with them.
+ * ROOTS[i] = the root of content SPANS[i] for `count` contents in INPUT, which is hashed (`hashInput`) with the padding
+ * after each content zero (`zeroPadding`). The sector's own nodes are used wherever a content's subtrees coincide with
+ * them.
  */
 export function contentRoots(count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
