@@ -45,6 +45,7 @@ export type MachineErrorCode =
   // While executing:
   | 'MDM_SECTOR_NOT_FOUND'
   | 'MDM_SECTOR_CHANGED'
+  | 'MDM_PROOF_TOO_LARGE'
   // While verifying:
   | 'MDM_PROOF_MISSING'
   | 'MDM_PROOF_LENGTH'

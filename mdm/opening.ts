@@ -90,12 +90,16 @@ export function leafBytes(range: LeafRange, size: number): number {
   return Math.min(range.to * LEAF_BYTES, size) - range.from * LEAF_BYTES;
 }
 
-/** The exact length of a proof with this plan, in bytes. */
-export function proofLength(plan: Plan): number {
+/** The exact length of a proof with this plan, in bytes; or, once it is known to be more than `limit`, some such number. */
+export function proofLength(plan: Plan, limit = Infinity): number {
   let length = 0;
   for (const piece of plan.pieces) {
     if (piece.kind === 'bytes') length += leafBytes(piece, plan.size);
-    if (piece.kind === 'hashes') for (const _ of subtreesOf(piece.from, piece.to, piece.cap)) length += ROOT_BYTES;
+    if (piece.kind !== 'hashes') continue;
+    for (const _ of subtreesOf(piece.from, piece.to, piece.cap)) {
+      length += ROOT_BYTES;
+      if (length > limit) return length;
+    }
   }
   return length;
 }
@@ -107,9 +111,14 @@ export interface ProofSource {
   subtreeRoot(subtree: Subtree): Uint8Array;
 }
 
-/** The proof of `plan` from the tree it is a plan of. */
+/** A proof must fit into memory, and into a message. */
+const MAX_PROOF_BYTES = 2 ** 31;
+
+/** The proof of `plan` from the tree it is a plan of; `MDM_PROOF_TOO_LARGE` beyond 2 GiB. */
 export function buildProof(plan: Plan, source: ProofSource): Uint8Array {
-  const proof = new Uint8Array(proofLength(plan));
+  const length = proofLength(plan, MAX_PROOF_BYTES);
+  if (length > MAX_PROOF_BYTES) throw machineError('MDM_PROOF_TOO_LARGE', 'the proof would have more than 2^31 bytes');
+  const proof = new Uint8Array(length);
   let at = 0;
   for (const piece of plan.pieces) {
     if (piece.kind === 'bytes') {
@@ -155,9 +164,8 @@ export class Opening {
    */
   constructor(plan: Plan, proof: Uint8Array, output: Uint8Array) {
     this.plan = plan;
-    const expected = proofLength(plan);
-    if (proof.length !== expected) {
-      throw machineError('MDM_PROOF_LENGTH', `the proof has ${proof.length} bytes, not ${expected}`);
+    if (proof.length !== proofLength(plan, proof.length)) {
+      throw machineError('MDM_PROOF_LENGTH', `a proof of ${proof.length} bytes does not have the plan's length`);
     }
     let at = 0;
     const take = (length: number): Uint8Array => proof.subarray(at, (at += length));

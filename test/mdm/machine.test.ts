@@ -237,6 +237,16 @@ describe('the machine', () => {
     assert.deepEqual([...bytes], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
   });
 
+  it('fails at once when a proof would be beyond all measure, and knows one that is too short at once', () => {
+    const file = new MemoryHost().createFile();
+    // Shifted by one leaf, every leaf's hash is moved on its own: 2^41 of them.
+    const copy = I('Copy', [2 ** 47, 64, 0], true);
+    const result = execute(file, [I('Truncate', [2 ** 48]), copy]);
+    assert.ok(result.outcome === 'failed' && result.error.code === 'MDM_PROOF_TOO_LARGE');
+    const state = { root: ROOT, size: 2 ** 48 };
+    refuses('MDM_PROOF_LENGTH', state, [copy], [undefined], [undefined], [new Uint8Array(3200)]);
+  });
+
   it('refuses a batch over its budget before it runs', () => {
     const file = new MemoryHost().createFile(pattern(9000, 1));
     const batch = { initial: file.state, instructions: [I('Write', [0, 5])] };
