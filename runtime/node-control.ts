@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,8 +13,10 @@ import { nodeStatus, type NodeStatus } from './node.ts';
 
 const START_MS = 15_000;
 const STOP_MS = 15_000;
+/** A log of more than this makes room for a new one at the next start. */
+const LOG_MAX_BYTES = 4 << 20;
 
-/** Where a detached daemon writes what happens. */
+/** Where a detached daemon writes what happens; the one before has `.1` behind it. */
 export const nodeLogPath = (roots: Roots): string => join(nodeDir(roots), 'node.log');
 
 /** Starts the daemon in the background; resolves when it listens. Its errors are thrown here. */
@@ -28,8 +30,10 @@ export async function startDetached(roots: Roots, at: { host: string; port: numb
     );
   }
   mkdirSync(nodeDir(roots), { recursive: true, mode: 0o700 });
+  const size = statSync(nodeLogPath(roots), { throwIfNoEntry: false })?.size ?? 0;
+  if (size > LOG_MAX_BYTES) renameSync(nodeLogPath(roots), `${nodeLogPath(roots)}.1`);
   const log = openSync(nodeLogPath(roots), 'a', 0o600);
-  const before = readFileSync(nodeLogPath(roots)).length;
+  const before = fstatSync(log).size;
   const entry = fileURLToPath(siblingModule(import.meta.url, './node-process'));
   const child = spawn(process.execPath, [entry, JSON.stringify(roots), formatAddress(at)], {
     detached: true,

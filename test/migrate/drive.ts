@@ -1,5 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { FRAME } from '../../runtime/control.ts';
-import { addPeer } from '../../grid/peers.ts';
+import { dial } from '../../grid/dial.ts';
+import type { Body } from '../../grid/envelope.ts';
+import { addPeer, getPeer } from '../../grid/peers.ts';
+import type { ProtocolName } from '../../grid/protocol.ts';
 import { loadIdentity } from '../../grid/identity.ts';
 import { toErrorData } from '../../mdm/error.ts';
 import { getImage } from '../../layers/images.ts';
@@ -109,6 +113,24 @@ const verbs: Record<string, (...args: never[]) => Promise<unknown>> = {
     });
     const error = startError === null ? null : toErrorData(startError);
     return { ...rest, size: position.size, root: Buffer.from(position.root).toString('hex'), startError: error, said };
+  },
+  record: async (name: string) => (await findContainer(roots, name)).record,
+  /** What a web server answers, once it does. */
+  async fetch(url: string) {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await (await fetch(url)).text();
+      } catch (error) {
+        if (attempt === 50) throw error;
+        await sleep(200);
+      }
+    }
+  },
+  /** One request to a peer, with a body of plain JSON. */
+  async ask(peer: string, protocol: ProtocolName, name: string, body: Body) {
+    const connection = await dial(roots, getPeer(roots, peer));
+    const answer = await connection.request(protocol, name, body);
+    return Object.keys(answer.body);
   },
   async plan(container: string, peer: string) {
     return planMove({ roots, container, peer, progress: quiet, signal: new AbortController().signal });

@@ -191,10 +191,12 @@ export function processesWith(text: string): number[] {
   const found = readdirSync('/proc').filter((name) => {
     return /^\d+$/.test(name) && readProc(name, 'cmdline').split('\0').includes(text);
   });
-  // Field 4 of stat, the second after the parenthesised name: the parent (proc(5)).
-  const parentOf = (pid: string): string => readProc(pid, 'stat').split(') ').at(-1)!.split(' ')[1] ?? '';
-  return found.filter((pid) => !found.includes(parentOf(pid))).map(Number);
+  // One that has ended since is none.
+  return found.filter((pid) => parentOf(pid) !== '' && !found.includes(parentOf(pid))).map(Number);
 }
+
+/** Field 4 of stat, the second after the parenthesised name (proc(5)); empty when there is no such process. */
+const parentOf = (pid: string): string => readProc(pid, 'stat').split(') ').at(-1)!.split(' ')[1] ?? '';
 
 function readProc(pid: string, file: string): string {
   try {
