@@ -142,7 +142,7 @@ export async function ingestLayer(
       if (entry.size > 0) {
         // Not awaited: small contents get their names when others have filled a sector.
         content = (await copyContent(writer, input, entry)).ref;
-        if (entry.bodyBytes > 0) recipe.content(content, entry.sparse?.runs);
+        if (entry.bodyBytes > 0) recipe.content(content, entry.size, entry.sparse?.runs);
       }
       await order.take(entry, content);
       contentBytes += entry.size;

@@ -22,21 +22,20 @@ const PIECE_BYTES = 4 << 20;
 const ROOT_BYTES = 32;
 const COPY_BYTES = 1 << 20;
 
-/** A content in the recipe that may not have its name yet. */
-interface Slot {
-  promise: Promise<ContentRef>;
-  ref: ContentRef | undefined;
-  runs: Run[] | undefined;
+/** A piece of the recipe that is being filled, or waits for the names of contents in it. */
+interface Piece {
+  bytes: Buffer;
+  used: number;
+  /** Contents in it whose root is not known yet: their place is filled in when it is. */
+  unnamed: number;
+  full: boolean;
 }
 
-/** Takes down the recipe of one tar while it is read. Holds at most a piece, and what waits for contents to be hashed. */
+/** Takes down the recipe of one tar while it is read. Holds a piece, and those that wait for contents to be hashed. */
 export class RecipeWriter {
   readonly #writer: ContentWriter;
-  #piece = Buffer.allocUnsafe(PIECE_BYTES);
-  #used = 0;
-  /** What cannot be written down yet, because a content before it has no name so far. */
-  #waiting: (Buffer | Slot)[] = [];
-  #waitingFrom = 0;
+  /** In order; the last is being filled. */
+  #pieces: Piece[] = [];
   readonly #parts: Promise<ContentRef>[] = [];
   #compressing: Promise<void> = Promise.resolve();
 
@@ -48,36 +47,45 @@ export class RecipeWriter {
   /** Bytes of the tar as they are (copied). */
   raw(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
-    const record = Buffer.concat([varint(RAW), varint(bytes.length), bytes]);
-    if (this.#waitingFrom === this.#waiting.length) this.#append(record);
-    else this.#waiting.push(record);
+    this.#byte(RAW);
+    this.#varint(bytes.length);
+    this.#append(bytes);
   }
 
-  /** Here stands a content, whole or (of a sparse file) these runs of it. */
-  content(ref: Promise<ContentRef>, runs: Run[] | undefined): void {
-    const slot: Slot = { promise: ref, ref: undefined, runs };
-    this.#waiting.push(slot);
+  /** Here stands a content of `size` bytes, whole or (of a sparse file) these runs of it. */
+  content(ref: Promise<ContentRef>, size: number, runs: Run[] | undefined): void {
+    this.#byte(runs === undefined ? WHOLE : RUNS);
+    const piece = this.#room(ROOT_BYTES);
+    const at = piece.used;
+    piece.used += ROOT_BYTES;
+    piece.unnamed++;
     ref.then(
-      (known) => {
-        slot.ref = known;
-        this.#drain();
+      ({ root }) => {
+        piece.bytes.set(root, at);
+        piece.unnamed--;
+        this.#compressReady();
       },
       () => undefined, // whoever finishes the writer is told
     );
+    this.#varint(size);
+    if (runs === undefined) return;
+    this.#varint(runs.length);
+    for (const run of runs) {
+      this.#varint(run.offset);
+      this.#varint(run.length);
+    }
   }
 
-  /** Resolves when what was compressed so far has been taken by the store: wait for it now and then. */
+  /** Resolves when what could be compressed so far has been taken by the store: wait for it now and then. */
   async settle(): Promise<void> {
     await this.#compressing;
   }
 
-  /** Ends the recipe and gives the rest of it to the store. Waits for all contents' names: flush the writer before. */
+  /** Ends the recipe and gives the rest of it to the store. All contents must be hashed by now: flush the writer before. */
   async finish(): Promise<void> {
-    for (const next of this.#waiting.slice(this.#waitingFrom))
-      if (!Buffer.isBuffer(next)) next.ref ??= await next.promise;
-    this.#drain();
-    assert.equal(this.#waitingFrom, this.#waiting.length, 'every content of the tar has its name');
-    this.#flushPiece();
+    for (const piece of this.#pieces) piece.full = true;
+    this.#compressReady();
+    assert.equal(this.#pieces.length, 0, 'every content of the tar has its name');
     await this.#compressing;
   }
 
@@ -86,58 +94,51 @@ export class RecipeWriter {
     return await Promise.all(this.#parts);
   }
 
-  #drain(): void {
-    while (this.#waitingFrom < this.#waiting.length) {
-      const next = this.#waiting[this.#waitingFrom]!;
-      if (Buffer.isBuffer(next)) this.#append(next);
-      else if (next.ref === undefined) break;
-      else this.#append(contentRecord(next.ref, next.runs));
-      this.#waitingFrom++;
+  #varint(value: number): void {
+    let rest = value;
+    while (rest >= 0x80) {
+      this.#byte((rest % 0x80) | 0x80);
+      rest = Math.floor(rest / 0x80);
     }
-    if (this.#waitingFrom > 4096 || this.#waitingFrom === this.#waiting.length) {
-      this.#waiting = this.#waiting.slice(this.#waitingFrom);
-      this.#waitingFrom = 0;
-    }
+    this.#byte(rest);
   }
 
-  #append(bytes: Buffer): void {
+  #byte(value: number): void {
+    const piece = this.#room(1);
+    piece.bytes[piece.used++] = value;
+  }
+
+  #append(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) {
-      const part = Math.min(bytes.length - at, PIECE_BYTES - this.#used);
-      bytes.copy(this.#piece, this.#used, at, at + part);
+      const piece = this.#room(1);
+      const part = Math.min(bytes.length - at, PIECE_BYTES - piece.used);
+      piece.bytes.set(part === bytes.length ? bytes : bytes.subarray(at, at + part), piece.used);
+      piece.used += part;
       at += part;
-      this.#used += part;
-      if (this.#used === PIECE_BYTES) this.#flushPiece();
     }
   }
 
-  #flushPiece(): void {
-    if (this.#used === 0) return;
-    const piece = this.#piece.subarray(0, this.#used);
-    this.#piece = Buffer.allocUnsafe(PIECE_BYTES);
-    this.#used = 0;
-    this.#compressing = this.#compressing.then(async () => {
-      const packed = await compress(piece);
-      this.#parts.push((await this.#writer.put(packed.length, [packed])).ref);
-    });
-    this.#compressing.catch(() => undefined);
+  /** The piece being filled if it has room for `bytes` more, else the next one. */
+  #room(bytes: number): Piece {
+    const last = this.#pieces.at(-1);
+    if (last !== undefined && !last.full && last.used + bytes <= PIECE_BYTES) return last;
+    if (last !== undefined) last.full = true;
+    this.#compressReady();
+    const next = { bytes: Buffer.allocUnsafe(PIECE_BYTES), used: 0, unnamed: 0, full: false };
+    this.#pieces.push(next);
+    return next;
   }
-}
 
-function varint(value: number): Buffer {
-  const bytes: number[] = [];
-  let rest = value;
-  while (rest >= 0x80) {
-    bytes.push((rest % 0x80) | 0x80);
-    rest = Math.floor(rest / 0x80);
+  #compressReady(): void {
+    while (this.#pieces[0]?.full && this.#pieces[0].unnamed === 0) {
+      const { bytes, used } = this.#pieces.shift()!;
+      this.#compressing = this.#compressing.then(async () => {
+        const packed = await compress(bytes.subarray(0, used));
+        this.#parts.push((await this.#writer.put(packed.length, [packed])).ref);
+      });
+      this.#compressing.catch(() => undefined);
+    }
   }
-  bytes.push(rest);
-  return Buffer.from(bytes);
-}
-
-function contentRecord(ref: ContentRef, runs: Run[] | undefined): Buffer {
-  if (runs === undefined) return Buffer.concat([varint(WHOLE), ref.root, varint(ref.size)]);
-  const map = runs.flatMap((run) => [varint(run.offset), varint(run.length)]);
-  return Buffer.concat([varint(RUNS), ref.root, varint(ref.size), varint(runs.length), ...map]);
 }
 
 /** One step of a recipe. */
@@ -179,7 +180,8 @@ class PieceReader {
   varint(): number {
     let value = 0;
     for (let scale = 1; scale < Number.MAX_SAFE_INTEGER; scale *= 0x80) {
-      const byte = this.take(1)[0]!;
+      if (this.atEnd()) throw corrupt('it ends in the middle of a step');
+      const byte = this.#piece[this.#at++]!;
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
     }

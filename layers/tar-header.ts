@@ -83,16 +83,18 @@ export function decodeHeader(block: Buffer, offset: number): RawHeader {
 
 function checkSum(block: Buffer, offset: number): void {
   const stored = decodeNumber(block, 148, 8, offset, 'checksum');
-  let unsigned = 0;
-  let high = 0;
-  for (let i = 0; i < BLOCK_BYTES; i++) {
-    const byte = i >= 148 && i < 156 ? 0x20 : block[i]!;
-    unsigned += byte;
-    if (byte >= 0x80) high++;
-  }
-  if (stored !== unsigned && stored !== unsigned - high * 256) {
+  let unsigned = 8 * 0x20; // the field itself counts as spaces
+  for (let i = 0; i < 148; i++) unsigned += block[i]!;
+  for (let i = 156; i < BLOCK_BYTES; i++) unsigned += block[i]!;
+  if (stored !== unsigned && stored !== signedSum(block)) {
     throw badHeader(offset, `checksum is ${unsigned}, the header says ${stored}`);
   }
+}
+
+function signedSum(block: Buffer): number {
+  let sum = 8 * 0x20;
+  for (let i = 0; i < BLOCK_BYTES; i++) if (i < 148 || i >= 156) sum += block.readInt8(i);
+  return sum;
 }
 
 function formatOf(block: Buffer): HeaderFormat {
@@ -111,20 +113,22 @@ export function cString(block: Buffer, start: number, length: number): string {
 /** A number of a header: octal text in spaces or NULs, or (first bit set) big-endian two's complement as GNU and star write it. */
 export function decodeNumber(block: Buffer, start: number, length: number, offset: number, what: string): number {
   if (block[start]! & 0x80) return decodeBase256(block, start, length, offset, what);
-  const text = trimNumber(block.toString('latin1', start, start + length));
-  if (text === '') return 0;
-  if (!/^[0-7]+$/.test(text)) throw badHeader(offset, `${what} is not an octal number`);
-  return parseInt(text, 8);
+  let at = start;
+  const end = start + length;
+  while (at < end && isBlank(block[at]!)) at++;
+  let value = 0;
+  for (; at < end && !isBlank(block[at]!); at++) {
+    const digit = block[at]! - 0x30;
+    if (digit < 0 || digit > 7) throw badHeader(offset, `${what} is not an octal number`);
+    value = value * 8 + digit;
+  }
+  // After a NUL there may be anything, after a space only more of them.
+  while (at < end && block[at] === 0x20) at++;
+  if (at < end && block[at] !== 0) throw badHeader(offset, `${what} is not an octal number`);
+  return value;
 }
 
-function trimNumber(field: string): string {
-  let from = 0;
-  let to = field.length;
-  while (from < to && (field[from] === ' ' || field[from] === '\0')) from++;
-  while (to > from && (field[to - 1] === ' ' || field[to - 1] === '\0')) to--;
-  const nul = field.indexOf('\0', from);
-  return field.slice(from, nul >= 0 && nul < to ? nul : to);
-}
+const isBlank = (byte: number): boolean => byte === 0x20 || byte === 0;
 
 function decodeBase256(block: Buffer, start: number, length: number, offset: number, what: string): number {
   const negative = (block[start]! & 0x40) !== 0;
