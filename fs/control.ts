@@ -2,7 +2,7 @@ import type { PgErrorData } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import type { FsChange, FsStats } from './mount.ts';
 
-/** What `workerData` of the thread that serves a mount holds. */
+/** What the thread that serves a mount is told first. */
 export interface MountWorkerData {
   roots: Roots;
   treeRoot: Uint8Array | null;

@@ -184,13 +184,29 @@ class RunningMount implements Mount {
   }
 }
 
+/** The threads of a mount: running, their code loaded, waiting for what they are to serve. */
+export interface MountThreads {
+  server: Worker;
+  /** Of a writable mount. */
+  syncer: Worker | null;
+}
+
+/** Starts the threads of a mount to come; see `prepareMount`. */
+export function startThreads(writable: boolean): MountThreads {
+  return {
+    server: new Worker(siblingModule(import.meta.url, './mount-worker'), { name: 'pg-fs' }),
+    syncer: writable ? new Worker(siblingModule(import.meta.url, './sync-worker'), { name: 'pg-sync' }) : null,
+  };
+}
+
 /** Mounts and serves; see `startMount`. */
-export async function mountAndServe(options: MountOptions): Promise<Mount> {
+export async function mountAndServe(options: MountOptions, prepared?: MountThreads): Promise<Mount> {
   clearMountPoint(options.mountPoint);
   const readOnly = options.readOnly === true || options.logDir === null;
   const ring = new SyncRing();
   const deviceFd = openDevice();
-  const data: MountWorkerData = {
+  const { server, syncer } = prepared ?? startThreads(!readOnly);
+  server.postMessage({
     roots: options.roots,
     treeRoot: options.treeRoot,
     logDir: options.logDir,
@@ -198,30 +214,25 @@ export async function mountAndServe(options: MountOptions): Promise<Mount> {
     writeback: options.writeback ?? true,
     deviceFd,
     ring: ring.shared,
-  };
-  const worker = new Worker(siblingModule(import.meta.url, './mount-worker'), {
-    workerData: data,
-    name: `pg-fs ${options.label}`,
-  });
+  } satisfies MountWorkerData);
   try {
     mountDevice(deviceFd, { mountPoint: options.mountPoint, source: options.label, readOnly });
   } catch (error) {
-    await worker.terminate();
+    await Promise.all([server.terminate(), syncer?.terminate()]);
     closeDevice(deviceFd);
     throw error;
   }
-  const syncer = readOnly
-    ? null
-    : startSyncer({ ring: ring.shared, deviceFd, logDir: options.logDir!, commitIntervalMs: COMMIT_INTERVAL_MS });
+  syncer?.postMessage({
+    ring: ring.shared,
+    deviceFd,
+    logDir: options.logDir!,
+    commitIntervalMs: COMMIT_INTERVAL_MS,
+  } satisfies SyncWorkerData);
   const serving = Promise.withResolvers<void>();
-  const mount = new RunningMount(options, deviceFd, worker, syncer, ring, serving.resolve);
+  const mount = new RunningMount(options, deviceFd, server, syncer, ring, serving.resolve);
   await Promise.race([serving.promise, mount.closed]);
   tuneDevice(options.mountPoint);
   return mount;
-}
-
-function startSyncer(data: SyncWorkerData): Worker {
-  return new Worker(siblingModule(import.meta.url, './sync-worker'), { workerData: data, name: 'pg-sync' });
 }
 
 /** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */

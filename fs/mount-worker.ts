@@ -1,4 +1,4 @@
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
 import { openStore } from '../store/store.ts';
@@ -196,4 +196,5 @@ async function main(data: MountWorkerData, port: MessagePort): Promise<void> {
   port.close();
 }
 
-await main(workerData as MountWorkerData, parentPort!);
+// The thread may have been started before it was known what to mount.
+parentPort!.once('message', (data: MountWorkerData) => void main(data, parentPort!));

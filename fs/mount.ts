@@ -86,3 +86,13 @@ export async function startMount(options: MountOptions): Promise<Mount> {
   const { mountAndServe } = await import('./mount-server.ts');
   return mountAndServe(options);
 }
+
+/**
+ * For a process that will mount something writable as soon as it hears what: its threads are started now and load their code meanwhile,
+ * which takes longer than the mount itself. The returned function is `startMount`, to be called once.
+ */
+export async function prepareMount(): Promise<(options: MountOptions) => Promise<Mount>> {
+  const { mountAndServe, startThreads } = await import('./mount-server.ts');
+  const threads = startThreads(true);
+  return (options) => mountAndServe(options, threads);
+}

@@ -1,12 +1,12 @@
 import { fdatasyncSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { toErrorData } from '../mdm/error.ts';
 import type { RootMessage } from './control.ts';
 import { writeAnswer } from './fuse/device.ts';
 import { openHasher } from './log/hasher.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
-/** What `workerData` of the syncer thread holds. */
+/** What the syncer thread is told first. */
 export interface SyncWorkerData {
   ring: SharedArrayBuffer;
   /** The FUSE device, to answer on. */
@@ -129,4 +129,5 @@ function durable(fd: number): boolean {
   }
 }
 
-new Syncer(workerData as SyncWorkerData).run();
+// The thread may have been started before it was known what to mount; it has nothing to say to its event loop afterwards.
+parentPort!.once('message', (data: SyncWorkerData) => new Syncer(data).run());

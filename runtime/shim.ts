@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
+import { prepareMount } from '../fs/mount.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
 import { containerRunDir } from '../store/paths.ts';
 import { type AttachOptions, ConnectionReader, connectShim, listenControl, type Request } from './control.ts';
@@ -125,7 +126,7 @@ class Connection {
     await cleanUpAfterShim(roots, id);
     // The directory may have gone with what was cleaned up.
     mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
-    const running = new RunningContainer(roots, id, lock, reaper, trace);
+    const running = new RunningContainer(roots, id, lock, reaper, trace, startMount);
     void running.ended.then(exitWhenSent);
     await listenControl(roots, id, server);
     await running.start(attach === null ? null : { client: this.socket, options: attach });
@@ -171,6 +172,8 @@ function accept(socket: Socket): void {
   void new Connection(socket);
 }
 
+// Its threads load their code while the command that started us finds out what is to run.
+const startMount = await prepareMount();
 becomeSubreaper();
 // It lives on when the terminal it was started from is closed, or Ctrl-C is pressed there.
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGPIPE'] as const) process.on(signal, () => {});

@@ -1,8 +1,8 @@
 import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { type Mount, startMount } from '../../fs/mount.ts';
-import { PgError, toErrorData } from '../../mdm/error.ts';
+import type { Mount, startMount } from '../../fs/mount.ts';
+import { isPgError, PgError, toErrorData } from '../../mdm/error.ts';
 import { containerDir, containerRunDir, type Roots } from '../../store/paths.ts';
 import { cgroupPaths, oomKills } from '../cgroup.ts';
 import type { AttachOptions, ExecOptions } from '../control.ts';
@@ -47,6 +47,7 @@ export class RunningContainer {
   /** Resolves when everything has been taken down and the state written. */
   readonly ended: Promise<void>;
   private readonly lock: Lock;
+  private readonly startMount: typeof startMount;
   private readonly reaper: Reaper;
   private readonly trace: Trace;
   private readonly runDir: string;
@@ -62,7 +63,8 @@ export class RunningContainer {
   private cancelRestart: (() => void) | undefined;
 
   /** The caller has the container's lock and has cleaned up after whoever had it before. */
-  constructor(roots: Roots, id: string, lock: Lock, reaper: Reaper, trace: Trace) {
+  constructor(roots: Roots, id: string, lock: Lock, reaper: Reaper, trace: Trace, mount: typeof startMount) {
+    this.startMount = mount;
     this.roots = roots;
     this.record = readRecord(roots, id);
     this.state = readState(roots, id);
@@ -96,7 +98,7 @@ export class RunningContainer {
   }
 
   private async mountRoot(): Promise<void> {
-    this.mount = await startMount({
+    this.mount = await this.startMount({
       roots: this.roots,
       treeRoot: this.record.treeRoot === null ? null : Buffer.from(this.record.treeRoot, 'hex'),
       logDir: logDirOf(this.roots, this.record.id),
@@ -216,9 +218,14 @@ export class RunningContainer {
     const network = state.network;
     this.ports?.release();
     await Promise.allSettled([
-      this.runtime.remove(record.id).then(() => this.unmount()),
+      this.runtime.remove(record.id).then(() => {
+        this.trace.mark('runtime removed');
+        return this.unmount();
+      }),
       this.streams.end(DRAIN_MS).then(() => this.output.close()),
-      network === null ? undefined : disconnect(this.roots, record.id, network),
+      network === null
+        ? undefined
+        : disconnect(this.roots, record.id, network).then(() => this.trace.mark('disconnected')),
     ]).then((results) => {
       for (const result of results) {
         if (result.status === 'rejected') process.stderr.write(`${record.name}: ${String(result.reason)}\n`);
@@ -240,10 +247,15 @@ export class RunningContainer {
     if (this.mount === undefined) return;
     try {
       // What is about to be removed need not be made durable.
-      if (!removesItself(this.roots, this.record)) await this.commit();
+      if (!this.record.config.autoRemove) await this.commit();
     } finally {
-      await this.mount.unmount(true);
+      await this.mount.unmount().catch((error: Error) => {
+        // Somebody on the host is in it: then it goes when they have left, or with this process.
+        if (!isPgError(error, 'MOUNT_BUSY')) throw error;
+        return this.mount!.unmount(true);
+      });
     }
+    this.trace.mark('unmounted');
   }
 
   private save(): void {

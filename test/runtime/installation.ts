@@ -139,6 +139,10 @@ export function outcomeOf(child: ChildProcess): Promise<Outcome> {
   });
 }
 
+/** The host's end of a container's network. Other installations on this machine have theirs: only that of this container counts. */
+export const hasLink = (id: string): boolean =>
+  readFileSync('/proc/net/dev', 'latin1').includes(`pgv${id.slice(0, 11)}:`);
+
 /** Waits until `condition` holds, looking again and again; fails after half a minute. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 30_000;
