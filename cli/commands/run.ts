@@ -4,12 +4,12 @@ import { PgError } from '../../mdm/error.ts';
 import { killContainer, startContainer } from '../../runtime/containers.ts';
 import type { ControlClient } from '../../runtime/control.ts';
 import type { ContainerRecord } from '../../runtime/record.ts';
-import { spawnShim } from '../../runtime/shim-process.ts';
 import { signalNumber } from '../../runtime/signals.ts';
 import { Trace } from '../../runtime/trace.ts';
 import type { Roots } from '../../store/paths.ts';
 import { commandWords } from '../argv.ts';
 import { PgCommand } from '../base.ts';
+import { takeShim } from '../early-shim.ts';
 import { newContainer } from '../new-container.ts';
 import { runFlags } from '../run-flags.ts';
 import { printTrace, Session } from '../session.ts';
@@ -50,9 +50,8 @@ image names as volumes are part of that layer, too.`;
     }
     const roots = this.roots(flags);
     trace.mark('parsed');
-    // Its process starts while we look the image up.
-    const shim = spawnShim(roots);
-    trace.mark('shim spawned');
+    const shim = takeShim(roots);
+    trace.mark('shim taken');
     let record: ContainerRecord;
     try {
       record = await newContainer(roots, args.image, commandWords(this.argv), flags);
