@@ -2,6 +2,7 @@ import { Args, Flags } from '@oclif/core';
 import { shortId } from '../../layers/images.ts';
 import { importImage } from '../../layers/import.ts';
 import type { BareNameOrigin } from '../../layers/transport/source.ts';
+import { PgError } from '../../mdm/error.ts';
 import { openStore } from '../../store/store.ts';
 import { PgCommand } from '../base.ts';
 import { humanSize } from '../output.ts';
@@ -58,6 +59,9 @@ Prints the image's id. An image that is here already is not read again.`;
         process.stderr.write(`${called} ${how} ${took}\n`);
       }
       process.stdout.write(`${image.id}\n`);
+    } catch (error) {
+      if (!stop.signal.aborted) throw error;
+      throw new PgError('INTERRUPTED', 'interrupted: nothing was imported', { cause: error });
     } finally {
       progress.end();
       process.off('SIGINT', interrupt).off('SIGTERM', interrupt);

@@ -150,6 +150,24 @@ describe('importing an image', () => {
     same(tarOf(store, image.layers[0]!.diffId), sample.layers[0]!.tar);
   });
 
+  it('takes a file of 1 TiB that is nearly all hole', async () => {
+    const size = 2 ** 40;
+    const pax = (map: string, bytes = size): [string, string][] => [
+      ['GNU.sparse.size', `${bytes}`],
+      ['GNU.sparse.map', map],
+    ];
+    const sample = imageOf(tarBytes([{ name: 'vast', data: 'abcd', pax: pax(`5000000000,4,${size},0`) }]));
+    const { image } = await importImage(store, await layout(sample));
+    const tree = openTree(store, image.treeRoot);
+    const { content } = tree.get(tree.lookup(1, 'vast')!)!;
+    const into = Buffer.alloc(8);
+    assert.equal(store.readContentAt(content!, into, 4_999_999_998), 8);
+    assert.equal(into.toString('latin1'), '\0\0abcd\0\0');
+    same(tarOf(store, image.layers[0]!.diffId), sample.layers[0]!.tar);
+    const liar = imageOf(tarBytes([{ name: 'vaster', pax: pax(`${2 ** 43},0`, 2 ** 43) }]));
+    await assert.rejects(importImage(store, await layout(liar)), fails('TAR_BAD_HEADER', /4 TiB/));
+  });
+
   it('does not read again what is here', async () => {
     const source = await layout(imageOf(tarBytes(BASE), tarBytes(TOP)));
     const first = await importImage(store, source, { name: 'one' });
