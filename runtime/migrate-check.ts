@@ -53,7 +53,8 @@ export async function checkArrival(roots: Roots, arrival: Arrival): Promise<void
   checkSpace(roots, arrival.bytes);
 }
 
-function checkOwnership(roots: Roots, record: ContainerRecord, epoch: number): void {
+/** CONTAINER_HERE when this node owns it, EPOCH_OLD when it is offered by who owned it once. */
+export function checkOwnership(roots: Roots, record: ContainerRecord, epoch: number): void {
   if (!isHere(roots, record.id)) return;
   const known = readOwnership(roots, record.id);
   if (known.role === 'owner') {

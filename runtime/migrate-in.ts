@@ -13,10 +13,11 @@ import { isPgError, PgError, toErrorData } from '../mdm/error.ts';
 import { readNode } from '../layers/tree.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import type { Store } from '../store/store.ts';
+import type { ControlClient } from './control.ts';
 import { tryLock, type Lock } from './lock.ts';
-import { checkArrival, nameTaken } from './migrate-check.ts';
+import { checkArrival, checkOwnership, nameTaken } from './migrate-check.ts';
 import { openRelease } from './migrate-release.ts';
-import { readOwnership, writeOwnership, type SignedRelease } from './migrate-state.ts';
+import { readOwnership, changeOwnership, type SignedRelease } from './migrate-state.ts';
 import { checkName, claimName, releaseName, shortId } from './names.ts';
 import {
   lockPath,
@@ -28,14 +29,18 @@ import {
   writeState,
   type ContainerRecord,
 } from './record.ts';
+import { spawnShim } from './shim-process.ts';
 
 /** What the receiving side needs of the daemon. */
 export interface Landing {
   roots: Roots;
   store: Store;
   log(line: string): void;
-  /** Starts a container that is owned here; resolves when it runs. Concurrent calls for one container are one start. */
-  start(id: string): Promise<void>;
+  /**
+   * Starts a container that is owned here; resolves when it runs. Concurrent calls for one container are one start. `shim` is one that was
+   * spawned in advance.
+   */
+  start(id: string, shim?: ControlClient): Promise<void>;
   isRunning(id: string): boolean;
 }
 
@@ -46,6 +51,8 @@ interface Arriving {
   replica: Replica;
   /** Offset that the next bytes of the log belong at. */
   next: number;
+  /** For a container that is to run here: a shim, up and waiting, so that starting one is no part of the downtime. */
+  shim: ControlClient | undefined;
 }
 
 /** The receiving side of moves over one connection (docs/protocols/migrate.md): one container at a time. */
@@ -81,6 +88,8 @@ export class MigrateIn {
   }
 
   #leave(): void {
+    // A shim whose connection is closed before it was given a container ends.
+    this.#arriving?.shim?.close();
     this.#arriving?.replica.close();
     this.#arriving?.lock.release();
     this.#arriving = undefined;
@@ -117,20 +126,23 @@ export class MigrateIn {
       );
     }
     try {
+      // Again, now that nobody else can change it.
+      checkOwnership(roots, record, epoch);
       // Ownership comes first: at no instant does the record stand there as if the container were this node's.
-      writeOwnership(roots, record.id, {
+      changeOwnership(roots, record.id, () => ({
         epoch,
         role: 'replica',
         peer: { id: this.#peer.id, name: this.#peer.name },
         release: null,
         settled: false,
-      });
+      }));
       if (!(await claimName(roots, record.name, record.id))) throw nameTaken(record.name);
       const before = existsSync(recordPath(roots, record.id)) ? readRecord(roots, record.id).name : record.name;
       writeRecord(roots, record);
       if (before !== record.name) await releaseName(roots, before, record.id);
       const replica = openReplica(logDirOf(roots, record.id), { create: true, epoch });
-      this.#arriving = { record, lock, replica, next: replica.size };
+      const shim = arrival.running ? spawnShim(roots) : undefined;
+      this.#arriving = { record, lock, replica, next: replica.size, shim };
       this.#landing.log(`container ${record.name} is on its way from ${this.#peer.name} (epoch ${epoch})`);
       return { body: { size: replica.size, lastCommit: replica.lastCommit() } };
     } catch (error) {
@@ -187,13 +199,13 @@ export class MigrateIn {
       if (known.release?.envelope === signed.envelope) return {};
       throw new PgError('EPOCH_OLD', `the release is of epoch ${release.epoch}, but epoch ${known.epoch} has begun`);
     }
-    const { record, replica, lock } = this.#current();
+    const { record, replica, lock, shim } = this.#current();
     const { size, root } = replica.sync();
     if (record.id !== release.container || size !== release.size || Buffer.compare(root, release.root) !== 0) {
       throw new PgError('ROOTS_DIFFER', `the release is not of the copy that is here`);
     }
     replica.setEpoch(release.epoch);
-    writeOwnership(roots, record.id, {
+    changeOwnership(roots, record.id, () => ({
       epoch: release.epoch,
       role: 'owner',
       peer: { id: this.#peer.id, name: this.#peer.name },
@@ -201,7 +213,7 @@ export class MigrateIn {
       settled: true,
       moving: null,
       startDue: flagOf(body, 'start'),
-    });
+    }));
     replica.close();
     const position = { epoch: release.epoch, size, root: Buffer.from(root).toString('hex') };
     writeState(roots, record.id, { ...readState(roots, record.id), position });
@@ -209,7 +221,8 @@ export class MigrateIn {
     this.#arriving = undefined;
     log(`container ${record.name} is this node's from epoch ${release.epoch}`);
     // It starts whether the giver hears of it or not.
-    if (flagOf(body, 'start')) this.#starting = { id: record.id, answer: this.#startNow(record.id) };
+    if (flagOf(body, 'start')) this.#starting = { id: record.id, answer: this.#startNow(record.id, shim) };
+    else shim?.close();
     return {};
   }
 
@@ -222,9 +235,9 @@ export class MigrateIn {
   }
 
   /** What goes wrong with the start is an answer and not an error: the move itself has succeeded. */
-  async #startNow(id: string): Promise<Answer> {
+  async #startNow(id: string, shim?: ControlClient): Promise<Answer> {
     try {
-      await this.#landing.start(id);
+      await this.#landing.start(id, shim);
       return { body: { running: true } };
     } catch (error) {
       const data = toErrorData(error);

@@ -20,7 +20,7 @@ import {
   moveLockPath,
   readOwnership,
   requireOwner,
-  writeOwnership,
+  changeOwnership,
   type Ownership,
   type SignedRelease,
 } from './migrate-state.ts';
@@ -137,7 +137,7 @@ class Move {
     if (ownership.role !== 'owner') requireOwner(roots, this.#record.id, this.#record.name);
     const running = await this.#isRunning();
     const shipper = await this.#preCopy(ownership.epoch, running);
-    writeOwnership(roots, this.#record.id, { moving: movingTo(this.#peer.name, running) });
+    changeOwnership(roots, this.#record.id, () => ({ moving: movingTo(this.#peer.name, running) }));
     let release: SignedRelease;
     let end: LogEnd;
     try {
@@ -265,15 +265,19 @@ class Move {
     const identity = loadIdentity(roots);
     const release = signRelease(identity, { container: id, epoch, size: end.size, root: end.root, to: this.#peer.id });
     const peer = { id: this.#peer.id, name: this.#peer.name };
-    const wasRunning = readOwnership(roots, id).moving?.wasRunning ?? false;
-    writeOwnership(roots, id, { epoch, role: 'released', peer, release, settled: false, startDue: wasRunning });
+    changeOwnership(roots, id, (now) => {
+      if (now.role !== 'owner' || now.epoch !== epoch - 1) {
+        throw new PgError('EPOCH_OLD', `container ${this.#record.name} does not belong to this node any more`);
+      }
+      return { epoch, role: 'released', peer, release, settled: false, startDue: now.moving?.wasRunning ?? false };
+    });
     return release;
   }
 
   /** The move comes to nothing: the container is as it was. */
   async #rollBack(wasRunning: boolean): Promise<void> {
     const { roots, say } = this.#options;
-    writeOwnership(roots, this.#record.id, { moving: null });
+    changeOwnership(roots, this.#record.id, () => ({ moving: null }));
     if (!wasRunning || (await this.#isRunning())) return;
     say(`the move failed: starting ${this.#record.name} here again`);
     try {
@@ -304,8 +308,13 @@ class Move {
         await sleep(SETTLE_PAUSE_MS);
       }
     }
-    writeOwnership(roots, this.#record.id, { settled: true, moving: null, startDue: false });
-    return this.#report(openRelease(release).epoch, end, start);
+    const { epoch } = openRelease(release);
+    changeOwnership(roots, this.#record.id, (now) => {
+      // The peer may have given it back meanwhile.
+      if (now.role !== 'released' || now.epoch !== epoch) return undefined;
+      return { settled: true, moving: null, startDue: false };
+    });
+    return this.#report(epoch, end, start);
   }
 
   /** Everything up to the seal, for a container that is released already. */

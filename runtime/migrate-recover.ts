@@ -3,7 +3,7 @@ import { isPgError, toErrorData } from '../mdm/error.ts';
 import { startContainer } from './containers.ts';
 import type { Landing } from './migrate-in.ts';
 import { moveOut } from './migrate-out.ts';
-import { isMoverAlive, readOwnership, writeOwnership, type Ownership } from './migrate-state.ts';
+import { isMoverAlive, readOwnership, changeOwnership, type Ownership } from './migrate-state.ts';
 import { containerIds, shortId } from './names.ts';
 
 /**
@@ -38,13 +38,16 @@ async function attempt(landing: Landing, id: string, what: string, action: () =>
 }
 
 async function dropMove({ roots, ...landing }: Landing, id: string, ownership: Ownership): Promise<void> {
-  writeOwnership(roots, id, { moving: null });
-  if (ownership.role !== 'owner' || !ownership.moving!.wasRunning || landing.isRunning(id)) return;
-  await attempt(
-    { roots, ...landing },
-    id,
-    `start it again, as its move to ${ownership.moving!.to} was broken off`,
-    () => startContainer(roots, id),
+  const dead = ownership.moving!;
+  // Another command may have begun to move it since: then the move that is void is not the one that stands there.
+  let dropped = false;
+  changeOwnership(roots, id, ({ moving }) => {
+    dropped = moving?.pid === dead.pid && moving.startTicks === dead.startTicks;
+    return dropped ? { moving: null } : undefined;
+  });
+  if (!dropped || ownership.role !== 'owner' || !dead.wasRunning || landing.isRunning(id)) return;
+  await attempt({ roots, ...landing }, id, `start it again, as its move to ${dead.to} was broken off`, () =>
+    startContainer(roots, id),
   );
 }
 

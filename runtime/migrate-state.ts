@@ -1,8 +1,10 @@
-import { readFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
+import { flock, LOCK_EX } from './native.ts';
 import type { ContainerRecord } from './record.ts';
 
 /**
@@ -73,11 +75,29 @@ export function readOwnership(roots: Roots, id: string): Ownership {
   return found ?? NEVER_MOVED;
 }
 
-/** Writes it, on disk when this returns. */
-export function writeOwnership(roots: Roots, id: string, change: Partial<Ownership>): Ownership {
-  const next = { ...readOwnership(roots, id), ...change };
-  writeJsonAtomic(ownershipPath(roots, id), next, true);
-  return next;
+/**
+ * Changes it, on disk when this returns. `change` sees what it is now, and may answer undefined: leave it so. Several processes may do so at once:
+ * each sees what the others have done. Returns what it is then.
+ */
+export function changeOwnership(
+  roots: Roots,
+  id: string,
+  change: (now: Ownership) => Partial<Ownership> | undefined,
+): Ownership {
+  // Held for a moment only, and by nobody who waits for anything: so it may block.
+  const fd = openSync(join(containerDir(roots, id), 'ownership.lock'), 'a', 0o600);
+  try {
+    flock(fd, LOCK_EX);
+    const now = readOwnership(roots, id);
+    const changed = change(now);
+    if (changed === undefined) return now;
+    const next = { ...now, ...changed };
+    assert.ok(next.epoch >= now.epoch, 'an epoch never comes back');
+    writeJsonAtomic(ownershipPath(roots, id), next, true);
+    return next;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**

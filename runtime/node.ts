@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadIdentity } from '../grid/identity.ts';
 import { listen } from '../grid/listen.ts';
@@ -7,12 +7,13 @@ import { PgError, toErrorData } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore } from '../store/store.ts';
 import { startContainer } from './containers.ts';
+import type { ControlClient } from './control.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
 import { tryLock } from './lock.ts';
 import { MigrateIn, type Landing } from './migrate-in.ts';
 import { recoverMoves } from './migrate-recover.ts';
-import { readOwnership, startTicksOf, writeOwnership } from './migrate-state.ts';
-import { readState } from './record.ts';
+import { changeOwnership, startTicksOf } from './migrate-state.ts';
+import { readState, recordPath } from './record.ts';
 
 /** A running daemon, as the commands see it: `<run>/node.json`. */
 export interface NodeStatus {
@@ -56,7 +57,7 @@ export async function runNode(
     roots,
     store,
     log,
-    start: onceAtATime((id) => startArrived(roots, id)),
+    start: onceAtATime((id, shim?: ControlClient) => startArrived(roots, id, shim)),
     isRunning: (id) => ['running', 'restarting'].includes(readState(roots, id).status),
   };
   const listener = await listen(roots, at, {
@@ -92,21 +93,30 @@ export async function runNode(
 }
 
 /** Starts a container that came here by a move. Whether that works or not, it is tried once: from then on it is `pg start`'s. */
-async function startArrived(roots: Roots, id: string): Promise<void> {
+async function startArrived(roots: Roots, id: string, shim: ControlClient | undefined): Promise<void> {
   try {
+    await startContainer(roots, id, shim === undefined ? {} : { shim });
+  } catch (error) {
+    // The shim that was waiting for it has died meanwhile: another one will do.
+    if (shim === undefined || !(error instanceof Error && 'shimGone' in error)) throw error;
     await startContainer(roots, id);
   } finally {
-    if (readOwnership(roots, id).role === 'owner') writeOwnership(roots, id, { startDue: false });
+    // One with --rm may have ended and gone by now.
+    if (existsSync(recordPath(roots, id))) {
+      changeOwnership(roots, id, ({ role }) => (role === 'owner' ? { startDue: false } : undefined));
+    }
   }
 }
 
 /** `action`, but a call while one with the same key is under way waits for that one. */
-function onceAtATime(action: (key: string) => Promise<void>): (key: string) => Promise<void> {
+function onceAtATime<T>(
+  action: (key: string, detail?: T) => Promise<void>,
+): (key: string, detail?: T) => Promise<void> {
   const underWay = new Map<string, Promise<void>>();
-  return (key) => {
+  return (key, detail) => {
     let running = underWay.get(key);
     if (running === undefined) {
-      running = action(key).finally(() => underWay.delete(key));
+      running = action(key, detail).finally(() => underWay.delete(key));
       underWay.set(key, running);
     }
     return running;
