@@ -337,7 +337,7 @@ export function decodeRecord(bytes: Buffer, start: number): Entry {
     mode: bytes.readUInt32LE(start + 4),
     uid: bytes.readUInt32LE(start + 8),
     gid: bytes.readUInt32LE(start + 12),
-    mtimeSec: Number(bytes.readBigInt64LE(start + 16)),
+    mtimeSec: bytes.readInt32LE(start + 20) * 0x1_0000_0000 + bytes.readUInt32LE(start + 16),
     mtimeNsec: bytes.readUInt32LE(start + 24),
     size: 0,
     rdev: 0,
