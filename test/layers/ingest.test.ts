@@ -16,10 +16,8 @@ describe('layers read at the same time', () => {
       const stack = new LayerStack(tree);
       const names = Array.from({ length: 8 }, (_, i) => `file-${i}`);
       const whole = tarBytes(names.map((name) => ({ name })));
-      let upperWaits = (): void => undefined;
-      const reached = new Promise<void>((resolve) => (upperWaits = resolve));
-      let lowerEnded = (): void => undefined;
-      const ended = new Promise<void>((resolve) => (lowerEnded = resolve));
+      const { promise: reached, resolve: upperWaits } = Promise.withResolvers<void>();
+      const { promise: ended, resolve: lowerEnded } = Promise.withResolvers<void>();
       // The upper layer stops after `before` entries until the lower one is done; a file without data is one block.
       const upper = async function* (): AsyncGenerator<Uint8Array> {
         if (before > 0) yield whole.subarray(0, before * 512);
@@ -32,7 +30,7 @@ describe('layers read at the same time', () => {
         yield tarBytes([{ name: 'base' }]);
       };
       await Promise.all([
-        ingestLayer(writer, stack, 0, 'sha256:0', lower(), 'the lower layer').then(lowerEnded),
+        ingestLayer(writer, stack, 0, 'sha256:0', lower(), 'the lower layer').then(() => lowerEnded()),
         ingestLayer(writer, stack, 1, 'sha256:1', upper(), 'the upper layer'),
       ]);
       await writer.abort();
