@@ -12,6 +12,8 @@ rmSync(dist, { recursive: true, force: true });
 execFileSync('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.build.json'], { cwd: home, stdio: 'inherit' });
 for (const data of globSync('{cli,runtime,fs,layers,mdm,store,grid}/**/*.json', { cwd: home }))
   cpSync(join(home, data), join(dist, data));
+const { bundle } = await import('./bundle.mjs');
+await bundle(dist);
 
 // Without the manifest oclif would load every command to start one.
 rmSync(join(home, 'oclif.manifest.json'), { force: true });
