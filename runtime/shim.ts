@@ -122,11 +122,19 @@ class Connection {
         `container ${id} is in use by another command`,
       );
     }
-    requireOwner(roots, id, name);
-    await cleanUpAfterShim(roots, id);
-    // The directory may have gone with what was cleaned up.
-    mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
-    const running = new RunningContainer(roots, id, lock, reaper, trace, startMount);
+    let running: RunningContainer;
+    try {
+      requireOwner(roots, id, name);
+      await cleanUpAfterShim(roots, id);
+      // The directory may have gone with what was cleaned up.
+      mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
+      running = new RunningContainer(roots, id, lock, reaper, trace, startMount);
+    } catch (error) {
+      // There is no container that would end, and this process with it.
+      lock.release();
+      exitWhenSent();
+      throw error;
+    }
     void running.ended.then(exitWhenSent);
     await listenControl(roots, id, server);
     await running.start(attach === null ? null : { client: this.socket, options: attach });

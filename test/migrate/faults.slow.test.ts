@@ -43,7 +43,9 @@ describe('a move, broken at every message', () => {
   });
   afterEach(async () => {
     await watcher.end();
-    for (const node of [nodes.a, nodes.b]) await node.do('rm', ['web']).catch(() => undefined);
+    for (const node of [nodes.a, nodes.b]) {
+      for (const { id } of await node.do<{ id: string }[]>('ps')) await node.do('rm', [id]);
+    }
     await nodes.b.stopDaemon();
     // The image is to be shipped again; the identity stays.
     for (const entry of readdirSync(nodes.b.root)) {
