@@ -25,6 +25,8 @@ const LOCK_WAIT_MS = 15_000;
 
 const trace = new Trace();
 let container: RunningContainer | undefined;
+/** A container has been taken on: when it ends this process ends, even if it never came to run. */
+let lives = false;
 /** Settles when the start is over; requests of other commands wait for it. */
 let starting: Promise<unknown> | undefined;
 
@@ -57,7 +59,10 @@ class Connection {
   private async perform(request: Request): Promise<{ result?: unknown; after?: () => void }> {
     if (request.op === 'start') {
       const started = this.start(request);
-      starting = started.catch(() => {});
+      starting = started.catch(() => {
+        // There is no container that would end, and this process with it.
+        if (!lives) exitWhenSent();
+      });
       return { result: await started };
     }
     await starting;
@@ -130,11 +135,10 @@ class Connection {
       mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
       running = new RunningContainer(roots, id, lock, reaper, trace, startMount);
     } catch (error) {
-      // There is no container that would end, and this process with it.
       lock.release();
-      exitWhenSent();
       throw error;
     }
+    lives = true;
     void running.ended.then(exitWhenSent);
     await listenControl(roots, id, server);
     await running.start(attach === null ? null : { client: this.socket, options: attach });
