@@ -7,6 +7,8 @@ import { SectorFile } from './sector.ts';
  * at the end of a file.
  */
 const AHEAD = 4;
+/** A read that starts this near to where the last one ended goes on with it: the kernel asks for pieces of a run a little out of order. */
+const SEQUENTIAL_BYTES = 1 << 20;
 /** Sector files kept open by one thread: each costs a descriptor and 12 KiB. */
 const OPEN_SECTORS = 256;
 
@@ -74,6 +76,7 @@ export class OpenContent {
   private readonly pieces: readonly Piece[];
   private readonly cache: SectorCache;
   private lastPiece = 0;
+  private lastEnd = 0;
   private readAheadTo = 0;
 
   constructor(ref: ContentRef, extents: readonly Extent[], cache: SectorCache) {
@@ -99,10 +102,12 @@ export class OpenContent {
     const end = Math.min(this.size, offset + into.length);
     if (offset >= end) return 0;
     let at = 0;
+    const isSequential = Math.abs(offset - this.lastEnd) <= SEQUENTIAL_BYTES;
+    this.lastEnd = end;
     for (let i = this.pieceAt(offset); offset < end; i++) {
       const piece = this.pieces[i]!;
       const length = Math.min(piece.end, end) - offset;
-      if (i !== this.lastPiece) this.readAhead(i);
+      if (i !== this.lastPiece) this.enter(i, isSequential);
       if (piece.key === '') into.fill(0, at, at + length);
       else this.cache.get(piece.key, piece.sector).read(into, at, piece.offset + (offset - piece.start), length);
       at += length;
@@ -111,9 +116,9 @@ export class OpenContent {
     return at;
   }
 
-  /** The reader comes to piece `i`. */
-  private readAhead(i: number): void {
-    if (i === this.lastPiece + 1) {
+  /** The reader comes to piece `i`. One who jumps about gets nothing read ahead: it would only be in his way. */
+  private enter(i: number, isSequential: boolean): void {
+    if (isSequential && i === this.lastPiece + 1) {
       const to = Math.min(i + AHEAD, this.pieces.length - 1);
       for (let next = Math.max(i, this.readAheadTo) + 1; next <= to; next++) {
         const { key, sector } = this.pieces[next]!;
