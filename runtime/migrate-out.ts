@@ -11,7 +11,7 @@ import { loadImage, type ImageRecord } from '../layers/images.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { startContainer } from './containers.ts';
 import { connectShim } from './control.ts';
-import { tryLock, waitLock, type Lock } from './lock.ts';
+import { waitLock, type Lock } from './lock.ts';
 import { closedLogEnd, LogShipper, type LogEnd } from './migrate-log.ts';
 import type { MoveOptions, MovePlan, MoveReport } from './migrate-report.ts';
 import { openRelease, signRelease } from './migrate-release.ts';
@@ -88,7 +88,9 @@ class Move {
     const { roots } = options;
     const record = readRecord(roots, resolveContainer(roots, options.container));
     const peer = getPeer(roots, options.peer);
-    const lock = tryLock(moveLockPath(roots, record.id));
+    // The daemon may be settling it at this moment.
+    const inDoubt = readOwnership(roots, record.id).role === 'released';
+    const lock = await waitLock(moveLockPath(roots, record.id), inDoubt ? LOCK_WAIT_MS : 0);
     if (lock === undefined) {
       throw new PgError('MOVE_UNDER_WAY', `container ${record.name} is being moved by another command`);
     }
