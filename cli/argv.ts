@@ -2,7 +2,7 @@
  * Flags without a value, of the commands that take another command behind their own arguments. Everything else that begins with a dash
  * has one. A test compares this with the commands.
  */
-const SWITCHES: Record<string, { long: string[]; short: string }> = {
+export const SWITCHES: Record<string, { long: string[]; short: string }> = {
   run: {
     long: [
       'detach',

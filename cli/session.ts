@@ -54,7 +54,18 @@ export class Session {
     else if (type === FRAME.end) this.settle({ detached: false, end: JSON.parse(payload.toString()) as StreamEnd });
   };
 
-  /** The stream is open: the terminal becomes raw, input, signals and sizes are passed on. */
+  /** Before the stream is asked for: the terminal becomes raw, so that what is typed at the first output already goes to the process. */
+  async prepare(): Promise<void> {
+    const { stdin } = process;
+    if (!this.how.tty || !this.how.stdin || !stdin.isTTY) return;
+    // Loaded only here: most commands have no terminal to prepare.
+    const { passOutputRaw } = await import('../runtime/native.ts');
+    stdin.setRawMode(true);
+    passOutputRaw(stdin.fd);
+    this.undo.push(() => stdin.setRawMode(false));
+  }
+
+  /** The stream is open: input, signals and sizes are passed on. */
   begin(client: ControlClient): void {
     this.client = client;
     client.socket.on('close', () => {
@@ -91,10 +102,6 @@ export class Session {
   private passInput(): void {
     const { stdin } = process;
     const socket = this.client!.socket;
-    if (this.how.tty && stdin.isTTY) {
-      stdin.setRawMode(true);
-      this.undo.push(() => stdin.setRawMode(false));
-    }
     stdin.on('data', (chunk: Buffer) => {
       const bytes = this.how.detachable && this.how.tty ? this.watchDetach(chunk) : chunk;
       if (bytes === undefined) return this.settle({ detached: true });

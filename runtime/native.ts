@@ -93,6 +93,17 @@ export function setTerminalSize(fd: number, rows: number, columns: number): void
   c.ioctl(fd, 0x5414, size);
 }
 
+/**
+ * Turns off what the terminal does to output (OPOST, termios(3)): Node's raw mode leaves it on, and programs in a container that
+ * place their cursor themselves would be garbled. Node's own restoring of the terminal undoes this too.
+ */
+export function passOutputRaw(fd: number): void {
+  const termios = Buffer.alloc(64);
+  if (c.ioctl(fd, 0x5401, termios) !== 0) return;
+  termios.writeUInt32LE((termios.readUInt32LE(4) & ~1) >>> 0, 4);
+  c.ioctl(fd, 0x5402, termios);
+}
+
 /** syncfs(2) on one of libuv's threads: the filesystem that `fd` is on writes back its dirty pages. */
 export function syncfs(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {

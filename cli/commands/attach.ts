@@ -26,8 +26,9 @@ export default class Attach extends PgCommand {
         forwardSignal: (signal) => void killContainer(roots, record.id, signalNumber(signal)).catch(() => {}),
       }),
     });
-    session.begin(await attachContainer(roots, record.id, session));
     try {
+      await session.prepare();
+      session.begin(await attachContainer(roots, record.id, session));
       const result = await session.result;
       if (!result.detached) process.exitCode = result.end.exitCode;
     } finally {

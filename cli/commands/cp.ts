@@ -68,6 +68,10 @@ function inContainer(text: string): { container: string; path: string } | undefi
   return { container: text.slice(0, at), path: path.startsWith('/') ? path : `/${path}` };
 }
 
-async function writeOut(piece: Uint8Array): Promise<void> {
-  if (!process.stdout.write(piece)) await new Promise((drained) => process.stdout.once('drain', drained));
+function writeOut(piece: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(piece, (error) =>
+      error ? reject(new PgError('OUTPUT', `stdout: ${error.message}`)) : resolve(),
+    );
+  });
 }

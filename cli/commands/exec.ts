@@ -50,8 +50,9 @@ export default class Exec extends PgCommand {
       throw new PgError('BAD_USAGE', 'the input device is not a TTY', { hint: 'leave out -t' });
     }
     const session = new Session({ tty: exec.tty, stdin: exec.stdin, detachable: true });
-    session.begin(await execContainer(roots, args.container, exec, session));
     try {
+      await session.prepare();
+      session.begin(await execContainer(roots, args.container, exec, session));
       const result = await session.result;
       if (!result.detached) process.exitCode = result.end.exitCode;
     } finally {

@@ -87,9 +87,9 @@ image names as volumes are part of that layer, too.`;
         forwardSignal: (signal) => void killContainer(roots, record.id, signalNumber(signal)).catch(() => {}),
       }),
     });
-    const client = await startContainer(roots, record.id, { shim, stream: session });
     try {
-      session.begin(client as ControlClient);
+      await session.prepare();
+      session.begin((await startContainer(roots, record.id, { shim, stream: session })) as ControlClient);
       const result = await session.result;
       if (result.detached) return 0;
       trace.mark('ended');

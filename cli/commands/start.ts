@@ -45,10 +45,10 @@ async function attached(roots: Roots, ref: string, interactive: boolean): Promis
     detachable: true,
     forwardSignal: (signal) => void killContainer(roots, record.id, signalNumber(signal)).catch(() => {}),
   });
-  const client =
-    (await startContainer(roots, record.id, { stream: session })) || (await attachContainer(roots, record.id, session));
   try {
-    session.begin(client);
+    await session.prepare();
+    const started = await startContainer(roots, record.id, { stream: session });
+    session.begin(started || (await attachContainer(roots, record.id, session)));
     const result = await session.result;
     return result.detached ? 0 : result.end.exitCode;
   } finally {

@@ -37,7 +37,7 @@ export function* walk(dir: SafeDir, name: string, as: string, seen = new Map<str
     const identity = `${stat.dev}:${stat.ino}`;
     const first = seen.get(identity);
     if (first !== undefined) {
-      yield { ...entry, kind: 'hardlink', size: 0, linkName: first };
+      yield { ...entry, kind: 'hardlink', size: 0, linkName: first, read: () => [] };
       return;
     }
     seen.set(identity, as);

@@ -1,6 +1,7 @@
 import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Mount, startMount } from '../../fs/mount.ts';
 import { isPgError, PgError, toErrorData } from '../../mdm/error.ts';
 import { containerDir, containerRunDir, type Roots } from '../../store/paths.ts';
@@ -38,6 +39,8 @@ import { restartDelayMs } from './restart.ts';
 import { ProcessStreams } from './streams.ts';
 
 const DRAIN_MS = 1000;
+/** How long the end waits for users of the mount who are not the container's. */
+const LINGER_MS = 1000;
 
 /** One container while it runs: its mount, network, process and streams, and their orderly end. */
 export class RunningContainer {
@@ -249,11 +252,13 @@ export class RunningContainer {
       // What is about to be removed need not be made durable.
       if (!this.record.config.autoRemove) await this.commit();
     } finally {
-      await this.mount.unmount().catch((error: Error) => {
-        // Somebody on the host is in it: then it goes when they have left, or with this process.
+      const { mount } = this;
+      const unmounted = mount.unmount().catch((error: Error) => {
         if (!isPgError(error, 'MOUNT_BUSY')) throw error;
-        return this.mount!.unmount(true);
+        return mount.unmount(true);
       });
+      // Somebody on the host may still be in it: everything is durable, and it ends with this process.
+      await Promise.race([unmounted, sleep(LINGER_MS, undefined, { ref: false })]);
     }
     this.trace.mark('unmounted');
   }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hasLink, IMAGE, Installation, needContainers, outcomeOf, processLives, until } from './installation.ts';
@@ -147,6 +148,21 @@ describe('containers when something goes wrong', function () {
     rmSync(pg.roots.run, { recursive: true });
     await pg.ok('start', 'cut');
     await pg.ok('rm', '-f', 'cut');
+  });
+
+  it('whose root somebody on the host is in: it ends, and starts again', async () => {
+    await pg.ok('run', '-d', '--name', 'held', ...QUIET, IMAGE, 'sleep', '1000');
+    const holder = spawn('sleep', ['1000'], { cwd: `/proc/${await number('held', '.State.Pid')}/root/etc` });
+    await new Promise((resolve) => holder.once('spawn', resolve));
+    try {
+      await pg.ok('stop', '-t', '0', 'held');
+      assert.ok(processLives(holder.pid!));
+      await pg.ok('start', 'held');
+      assert.equal(await pg.ok('exec', 'held', 'echo', 'again'), 'again');
+    } finally {
+      holder.kill('SIGKILL');
+    }
+    await pg.ok('rm', '-f', 'held');
   });
 
   it('says clearly what is not there', async () => {

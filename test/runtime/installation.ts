@@ -18,7 +18,7 @@ import { openStore } from '../../store/store.ts';
 import { writeBusyboxArchive } from './busybox.ts';
 
 const HOME = join(dirname(fileURLToPath(import.meta.url)), '../..');
-const PG = process.env['PG_TEST_BIN'] ?? join(HOME, 'bin/pg');
+export const PG = process.env['PG_TEST_BIN'] ?? join(HOME, 'bin/pg');
 
 export const IMAGE = 'pgtest/busybox';
 
