@@ -31,7 +31,7 @@ export class OutputLog {
 
   /** Takes a chunk. Resolves at once, or when enough of what waits has been written. Never rejects: a full disk must not stop the container. */
   write(stream: StreamName, chunk: Buffer): Promise<void> | undefined {
-    let text = this.partial[stream] + this.decoders[stream].write(chunk);
+    const text = this.partial[stream] + this.decoders[stream].write(chunk);
     const time = timestamp();
     let start = 0;
     for (;;) {
@@ -46,9 +46,8 @@ export class OutputLog {
       start = stop;
     }
     this.partial[stream] = text.slice(start);
-    text = '';
-    this.working ??= this.work();
-    return this.queuedBytes > PENDING_MAX_BYTES ? this.working : undefined;
+    const working = this.work();
+    return this.queuedBytes > PENDING_MAX_BYTES ? working : undefined;
   }
 
   /** Writes what has no line end yet, and closes the file. */
@@ -58,7 +57,7 @@ export class OutputLog {
       if (rest !== '') this.record(stream, rest, timestamp());
       this.partial[stream] = '';
     }
-    await (this.working ?? this.work());
+    while (this.work() !== undefined) await this.working;
     await this.file?.close();
     this.file = undefined;
   }
@@ -69,7 +68,15 @@ export class OutputLog {
     this.queuedBytes += line.length;
   }
 
-  private async work(): Promise<void> {
+  /** Has the queue written if it is not being written; undefined when there is nothing to write. */
+  private work(): Promise<void> | undefined {
+    if (this.working === undefined && this.queue.length > 0) {
+      this.working = this.writeQueue().finally(() => (this.working = undefined));
+    }
+    return this.working;
+  }
+
+  private async writeQueue(): Promise<void> {
     try {
       while (this.queue.length > 0) {
         const bytes = Buffer.from(this.queue.join(''));
@@ -83,8 +90,6 @@ export class OutputLog {
       process.stderr.write(`${this.path}: ${(error as Error).message}\n`);
       this.queue = [];
       this.queuedBytes = 0;
-    } finally {
-      this.working = undefined;
     }
   }
 

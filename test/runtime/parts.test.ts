@@ -207,7 +207,11 @@ describe('parts of the runtime', () => {
     const path = join(dir, 'output.log');
     const log = new OutputLog(path, { maxSizeBytes: 1 << 20, maxFiles: 2 });
     const bytes = Buffer.from(`one\nzwölf${'x'.repeat(20_000)}\nrest`);
-    for (let i = 0; i < bytes.length; i += 7) log.write('stdout', bytes.subarray(i, i + 7));
+    for (let i = 0; i < bytes.length; i += 7) {
+      log.write('stdout', bytes.subarray(i, i + 7));
+      // Also with nothing to write between two writes.
+      if (i < 70) await new Promise((resolve) => setImmediate(resolve));
+    }
     log.write('stderr', Buffer.from([0xff, 10]));
     await log.close();
     const lines: string[] = [];
