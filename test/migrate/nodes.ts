@@ -73,7 +73,16 @@ export class TestNode {
   }
 
   /** Does it in a process inside the node's network namespace; with `env` for faults. Throws DeedError or Killed. */
-  do<T>(verb: string, args: unknown[] = [], env: Record<string, string> = {}): Promise<T> {
+  async do<T>(verb: string, args: unknown[] = [], env: Record<string, string> = {}): Promise<T> {
+    try {
+      return await this.#do<T>(verb, args, env);
+    } catch (error) {
+      // Where in the test it was asked for, not where the answer came in.
+      throw Object.assign(error as Error, { stack: `${String(error)} (${verb} on ${this.name})\n${new Error().stack}` });
+    }
+  }
+
+  #do<T>(verb: string, args: unknown[], env: Record<string, string>): Promise<T> {
     const command = [
       `--net=/run/netns/${this.netns}`,
       process.execPath,
