@@ -20,7 +20,12 @@ If anything fails before the hand-over, the container stays here and runs on. Af
   };
   static override flags = {
     'dry-run': Flags.boolean({ description: 'only say what would be shipped, and whether the node would take it' }),
-    time: Flags.integer({ char: 't', description: 'seconds to wait for it to stop before killing it', min: 0 }),
+    time: Flags.integer({
+      char: 't',
+      helpValue: 'SECONDS',
+      description: 'seconds to wait for it to stop before killing it',
+      min: 0,
+    }),
     format: Flags.string({ description: 'how to show the report', options: ['text', 'json'], default: 'text' }),
     quiet: Flags.boolean({ char: 'q', description: 'no progress and no report' }),
   };

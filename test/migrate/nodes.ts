@@ -78,7 +78,9 @@ export class TestNode {
       return await this.#do<T>(verb, args, env);
     } catch (error) {
       // Where in the test it was asked for, not where the answer came in.
-      throw Object.assign(error as Error, { stack: `${String(error)} (${verb} on ${this.name})\n${new Error().stack}` });
+      throw Object.assign(error as Error, {
+        stack: `${String(error)} (${verb} on ${this.name})\n${new Error().stack}`,
+      });
     }
   }
 
