@@ -17,7 +17,7 @@ import {
   readRecord,
   writeRecord,
 } from './record.ts';
-import { cleanUpAfterShim, currentState, removeContainerFiles, rootPathOf, sweepRemoved } from './remains.ts';
+import { cleanUpAfterShim, currentState, removeContainerFiles, rootPathOf, sweepRemnants } from './remains.ts';
 import { spawnShim } from './shim-process.ts';
 import type { Phase } from './trace.ts';
 
@@ -38,7 +38,7 @@ export async function findContainer(roots: Roots, ref: string): Promise<Containe
 
 /** All containers, the newest first. Those that vanish meanwhile are left out. */
 export async function listContainers(roots: Roots): Promise<Container[]> {
-  sweepRemoved(roots);
+  sweepRemnants(roots);
   const found = await Promise.all(
     containerIds(roots).map(async (id) => {
       try {
@@ -136,6 +136,24 @@ export async function stopContainer(
     if (!isNotRunning(error)) throw error;
     await currentState(roots, id).catch(() => {});
   }
+}
+
+/**
+ * Starts the containers that ran when the machine, or their shim, went down and whose policy brings them back (`always`, `unless-stopped`,
+ * and `on-failure`, for which this counts as one). For whoever comes first after a boot: the node daemon. Their ids; those that do not
+ * start are told to `failed`.
+ */
+export async function reviveContainers(roots: Roots, failed: (name: string, error: Error) => void): Promise<string[]> {
+  const revived: string[] = [];
+  for (const { record, state } of await listContainers(roots)) {
+    if (!state.wasLost || record.config.restart.name === 'no') continue;
+    try {
+      if (await startContainer(roots, record.id)) revived.push(record.id);
+    } catch (error) {
+      failed(record.name, error as Error);
+    }
+  }
+  return revived;
 }
 
 /** Sends a signal to the container's first process. PgError('NOT_RUNNING'). */

@@ -1,10 +1,12 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { PgError } from '../mdm/error.ts';
 import type { ImageConfig } from '../layers/transport/source.ts';
-import { containerDir, type Roots } from '../store/paths.ts';
-import { checkName, claimName, newId, randomName, shortId } from './names.ts';
+import { containerDir, containersDir, type Roots } from '../store/paths.ts';
+import { syncDirectory } from './json-file.ts';
+import { checkName, claimName, newId, randomName, releaseName, shortId } from './names.ts';
 import { capabilityName } from './capabilities.ts';
-import { initialState, writeRecord, writeState, type ContainerConfig, type ContainerRecord } from './record.ts';
+import { type ContainerConfig, type ContainerRecord, writeRecord } from './record.ts';
+import { makingDir } from './remains.ts';
 import { signalNumber } from './signals.ts';
 
 /** What a container is made from. */
@@ -53,14 +55,18 @@ export async function createContainer(
     config: mergeConfig(image.config ?? {}, options, id),
   };
   record.name = await takeName(roots, id, options.name);
-  mkdirSync(containerDir(roots, id), { recursive: true, mode: 0o700 });
+  const making = makingDir(roots, id);
   try {
-    writeState(roots, id, initialState());
-    writeRecord(roots, record);
+    mkdirSync(making, { recursive: true, mode: 0o700 });
+    writeRecord(roots, record, making);
+    // It is there whole or not at all: a command that is killed leaves something that `sweepRemnants` takes.
+    renameSync(making, containerDir(roots, id));
   } catch (error) {
-    rmSync(containerDir(roots, id), { recursive: true, force: true });
+    rmSync(making, { recursive: true, force: true });
+    await releaseName(roots, record.name, id).catch(() => {});
     throw error;
   }
+  if (!record.config.autoRemove) syncDirectory(containersDir(roots));
   return record;
 }
 

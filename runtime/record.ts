@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PgError } from '../mdm/error.ts';
+import { isPgError, PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
 
@@ -137,6 +137,8 @@ export interface ContainerState {
   /** Stopped by a command: `unless-stopped` does not bring it back. */
   stoppedByUser: boolean;
   restartCount: number;
+  /** It ran when its shim or the machine went down, and nobody has stopped or started it since. */
+  wasLost: boolean;
   network: NetworkState | null;
   /** Of `initPid`, as /proc/PID/cgroup names it: controller list -> path. */
   cgroups: Record<string, string>;
@@ -159,12 +161,14 @@ export const initialState = (): ContainerState => ({
   error: '',
   stoppedByUser: false,
   restartCount: 0,
+  wasLost: false,
   network: null,
   cgroups: {},
   position: null,
 });
 
-export const recordPath = (roots: Roots, id: string): string => join(containerDir(roots, id), 'container.json');
+const RECORD_NAME = 'container.json';
+export const recordPath = (roots: Roots, id: string): string => join(containerDir(roots, id), RECORD_NAME);
 export const statePath = (roots: Roots, id: string): string => join(containerDir(roots, id), 'state.json');
 export const logDirOf = (roots: Roots, id: string): string => join(containerDir(roots, id), 'log');
 /** What the container wrote on stdout and stderr; older parts have `.1`, `.2` behind it. */
@@ -183,12 +187,25 @@ export function readRecord(roots: Roots, id: string): ContainerRecord {
   return record;
 }
 
-export function writeRecord(roots: Roots, record: ContainerRecord): void {
-  writeJsonAtomic(recordPath(roots, record.id), record);
+/**
+ * Writes a record; on disk when this returns, unless the container is one that removes itself. `dir` is where the container is being
+ * made, before it is in its place.
+ */
+export function writeRecord(roots: Roots, record: ContainerRecord, dir = containerDir(roots, record.id)): void {
+  writeJsonAtomic(join(dir, RECORD_NAME), record, !record.config.autoRemove);
 }
 
+/**
+ * The state of a container. One that cannot be read (torn by a power cut) is that of a container that was lost with the boot before:
+ * whoever gets the container's lock then finds out what is left of it (remains.ts).
+ */
 export function readState(roots: Roots, id: string): ContainerState {
-  return { ...initialState(), ...readJson<ContainerState>(statePath(roots, id)) };
+  try {
+    return { ...initialState(), ...readJson<ContainerState>(statePath(roots, id)) };
+  } catch (error) {
+    if (!isPgError(error, 'BAD_RECORD')) throw error;
+    return { ...initialState(), status: 'running', shimPid: -1 };
+  }
 }
 
 export function writeState(roots: Roots, id: string, state: ContainerState): void {

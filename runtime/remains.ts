@@ -1,10 +1,11 @@
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { isPgError } from '../mdm/error.ts';
 import { containerDir, containerRunDir, containersDir, type Roots } from '../store/paths.ts';
 import { connectShim } from './control.ts';
 import { tryLock } from './lock.ts';
-import { removesItself } from './migrate-state.ts';
+import { removesItself, startTicksOf } from './migrate-state.ts';
 import { releaseName } from './names.ts';
 import { detachMount } from './native.ts';
 import { disconnect, leftoverNetwork } from './network/bridge.ts';
@@ -27,10 +28,15 @@ export const rootPathOf = (roots: Roots, id: string): string => join(containerRu
 export const runtimeStateDir = (roots: Roots): string => join(roots.run, 'runtime');
 
 const REMOVING = 'removing-';
+const MAKING = 'making-';
+
+/** Where this process makes a container that is not there yet; its name tells whether the process lives. */
+export const makingDir = (roots: Roots, id: string): string =>
+  join(containersDir(roots), `${MAKING}${id}-${process.pid}-${startTicksOf(process.pid)}`);
 
 /**
  * Removes a container's files and its name, with `volumes` also its volumes without a name. Its lock is held. A crash in between leaves a
- * directory that `sweepRemoved` takes.
+ * directory that `sweepRemnants` takes.
  */
 export async function removeContainerFiles(roots: Roots, record: ContainerRecord, volumes: boolean): Promise<void> {
   const gone = join(containersDir(roots), `${REMOVING}${record.id}`);
@@ -45,12 +51,19 @@ export async function removeContainerFiles(roots: Roots, record: ContainerRecord
   await rm(gone, { recursive: true, force: true });
 }
 
-/** Finishes removals that were interrupted. */
-export function sweepRemoved(roots: Roots): void {
+/** Finishes removals that were interrupted, and removes what was being made by a command that was killed. */
+export function sweepRemnants(roots: Roots): void {
   if (!existsSync(containersDir(roots))) return;
   for (const entry of readdirSync(containersDir(roots))) {
-    if (entry.startsWith(REMOVING)) rmSync(join(containersDir(roots), entry), { recursive: true, force: true });
+    if (entry.startsWith(REMOVING) || isAbandoned(entry))
+      rmSync(join(containersDir(roots), entry), { recursive: true, force: true });
   }
+}
+
+function isAbandoned(entry: string): boolean {
+  if (!entry.startsWith(MAKING)) return false;
+  const [pid, startTicks] = entry.split('-').slice(2);
+  return startTicksOf(Number(pid)) !== startTicks;
 }
 
 /**
@@ -74,9 +87,20 @@ export async function cleanUpAfterShim(roots: Roots, id: string): Promise<Contai
   Object.assign(state, { shimPid: 0, initPid: 0, network: null, cgroups: {} });
   if (ran) {
     const lost = state.bootId === bootId() ? 'its shim was killed' : 'the machine was restarted';
-    Object.assign(state, { status: 'exited', exitCode: 137, finishedAt: new Date().toISOString(), error: lost });
+    Object.assign(state, {
+      status: 'exited',
+      exitCode: 137,
+      finishedAt: new Date().toISOString(),
+      error: lost,
+      wasLost: !state.stoppedByUser,
+    });
   }
-  writeState(roots, id, state);
+  try {
+    writeState(roots, id, state);
+  } catch (error) {
+    // Nothing of it is left all the same; the next command finds so again, until there is space to write it down.
+    if (!isPgError(error, 'DISK_FULL')) throw error;
+  }
   return state;
 }
 

@@ -184,6 +184,10 @@ function accept(socket: Socket): void {
   void new Connection(socket);
 }
 
+// Its messages go to a file: a disk that is full must not end it (an unheard 'error' would be one more message, for ever).
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+// What it makes for the container (/etc/hosts, volumes) is for the container's users, whoever started this.
+process.umask(0o022);
 // Its threads load their code while the command that started us finds out what is to run.
 const startMount = await prepareMount();
 becomeSubreaper();

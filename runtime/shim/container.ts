@@ -84,7 +84,10 @@ export class RunningContainer {
   /** Starts everything; on failure everything is taken down again and the reason is in the state. */
   async start(attach: { client: Socket; options: AttachOptions } | null): Promise<void> {
     const state = this.state;
-    Object.assign(state, { shimPid: process.pid, bootId: bootId(), error: '', stoppedByUser: false, restartCount: 0 });
+    Object.assign(state, {
+      ...{ shimPid: process.pid, bootId: bootId(), error: '' },
+      ...{ stoppedByUser: false, restartCount: 0, wasLost: false },
+    });
     this.save();
     try {
       await mkdir(rootPathOf(this.roots, this.record.id), { recursive: true, mode: 0o700 });
@@ -236,14 +239,20 @@ export class RunningContainer {
     });
     Object.assign(state, { status, shimPid: 0, initPid: 0, network: null, cgroups: {} });
     if (state.finishedAt < state.startedAt) state.finishedAt = timestamp();
-    this.save();
-    await rm(this.runDir, { recursive: true, force: true });
-    if (removesItself(this.roots, record)) await removeContainerFiles(this.roots, record, true);
+    await this.putAway().catch((error: Error) => process.stderr.write(`${record.name}: ${error.message}\n`));
     this.lock.release();
     this.trace.mark('end');
     for (const waiter of this.exitWaiters.splice(0)) waiter(state.exitCode);
     this.streams.finish({ exitCode: state.exitCode, trace: this.trace.phases });
     this.resolveEnded();
+  }
+
+  /** The last state, and nothing else left. When the disk is full the next command does it (remains.ts). */
+  private async putAway(): Promise<void> {
+    const removed = removesItself(this.roots, this.record);
+    if (!removed) this.save();
+    await rm(this.runDir, { recursive: true, force: true });
+    if (removed) await removeContainerFiles(this.roots, this.record, true);
   }
 
   private async unmount(): Promise<void> {
