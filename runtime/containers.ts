@@ -36,16 +36,20 @@ export async function findContainer(roots: Roots, ref: string): Promise<Containe
   return { record: readRecord(roots, id), state };
 }
 
-/** All containers, the newest first. Those that vanish meanwhile are left out. */
-export async function listContainers(roots: Roots): Promise<Container[]> {
+/** All containers, the newest first. Those that vanish meanwhile are left out, and those whose record is damaged, of which `onDamaged` is told. */
+export async function listContainers(
+  roots: Roots,
+  onDamaged: (error: PgError) => void = warn,
+): Promise<Container[]> {
   sweepRemnants(roots);
   const found = await Promise.all(
     containerIds(roots).map(async (id) => {
       try {
         return await findContainer(roots, id);
       } catch (error) {
-        if (isPgError(error, 'NO_SUCH_CONTAINER')) return undefined;
-        throw error;
+        if (isPgError(error, 'BAD_RECORD')) onDamaged(error);
+        else if (!isPgError(error, 'NO_SUCH_CONTAINER')) throw error;
+        return undefined;
       }
     }),
   );
@@ -194,7 +198,15 @@ export async function removeContainer(
   ref: string,
   options: { force?: boolean; volumes?: boolean } = {},
 ): Promise<string> {
-  const { record, state } = await findContainer(roots, ref);
+  const id = resolveContainer(roots, ref);
+  let container: Container;
+  try {
+    container = await findContainer(roots, id);
+  } catch (error) {
+    if (!isPgError(error, 'BAD_RECORD') || options.force !== true) throw error;
+    return removeDamaged(roots, id);
+  }
+  const { record, state } = container;
   if (state.shimPid !== 0) {
     if (options.force !== true) {
       throw new PgError(
@@ -218,6 +230,18 @@ export async function removeContainer(
     if (!isPgError(error, 'NO_SUCH_CONTAINER')) throw error;
   }
   return record.id;
+}
+
+/** Removes a container that cannot be read: what it ran, its files, its names. */
+async function removeDamaged(roots: Roots, id: string): Promise<string> {
+  await stopContainer(roots, id, { signal: 9, timeoutSec: 0 }).catch(() => {});
+  const lock = await lockStopped(roots, id);
+  try {
+    await cleanUpDamaged(roots, id);
+  } finally {
+    lock.release();
+  }
+  return id;
 }
 
 /** Gives a container another name. PgError('NAME_TAKEN' | 'BAD_NAME'). It may run meanwhile. */

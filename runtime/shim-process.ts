@@ -9,8 +9,8 @@ import { ControlClient } from './control.ts';
 
 const MESSAGES_MAX_BYTES = 1 << 20;
 
-/** Small: an idle container's shim should take little memory, and collecting its few objects costs nothing. */
-const NODE_OPTIONS = ['--max-semi-space-size=1', '--max-old-space-size=256', '--no-warnings'];
+/** Little room for new objects before the collector looks: an idle container's shim should take little memory. */
+const NODE_OPTIONS = ['--max-semi-space-size=4', '--no-warnings'];
 
 /**
  * Starts a shim process, which waits for a `start` request and ends if the connection is closed without one. So it may be started

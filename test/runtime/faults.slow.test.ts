@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { reviveContainers } from '../../runtime/containers.ts';
 import { hasLink, IMAGE, Installation, needContainers, outcomeOf, processLives, until } from './installation.ts';
 
 const QUIET = ['--network', 'none'];
@@ -148,6 +149,21 @@ describe('containers when something goes wrong', function () {
     rmSync(pg.roots.run, { recursive: true });
     await pg.ok('start', 'cut');
     await pg.ok('rm', '-f', 'cut');
+  });
+
+  it('lost with a policy: brought back by who asks for it, unless it was stopped', async () => {
+    await pg.ok('run', '-d', '--name', 'back', '--restart', 'unless-stopped', ...QUIET, IMAGE, 'sleep', '1000');
+    await pg.ok('run', '-d', '--name', 'gone', ...QUIET, IMAGE, 'sleep', '1000');
+    await pg.ok('run', '-d', '--name', 'stopped', '--restart', 'unless-stopped', ...QUIET, IMAGE, 'sleep', '1000');
+    await pg.ok('stop', '-t', '0', 'stopped');
+    for (const name of ['back', 'gone']) process.kill(await number(name, '.Pg.ShimPid'), 'SIGKILL');
+    const failures: string[] = [];
+    const revived = await reviveContainers(pg.roots, (name) => failures.push(name));
+    assert.equal(failures.length, 0);
+    assert.equal(revived.length, 1);
+    assert.equal(await pg.ok('ps', '--format', '{{.Names}}'), 'back');
+    assert.deepEqual(await reviveContainers(pg.roots, (name) => failures.push(name)), []);
+    await pg.ok('rm', '-f', 'back', 'gone', 'stopped');
   });
 
   it('whose root somebody on the host is in: it ends, and starts again', async () => {
