@@ -76,7 +76,7 @@ export function canonicalMountPoint(path: string): string {
  */
 export async function startDetachedMount(options: MountOptions): Promise<void> {
   const { roots, mountPoint } = options;
-  mkdirSync(mountsRunDir(roots), { recursive: true });
+  mkdirSync(mountsRunDir(roots), { recursive: true, mode: 0o700 });
   const log = openSync(mountRecordPath(roots, mountPoint).replace(/json$/, 'log'), 'a', 0o600);
   const daemon = fork(fileURLToPath(siblingModule(import.meta.url, './mount-daemon')), [options.label], {
     detached: true,
@@ -170,7 +170,7 @@ export function mountedTrees(roots: Roots): string[] {
 
 /** The daemon's own: leaves word of itself. */
 export function writeMountRecord(roots: Roots, record: MountRecord): void {
-  mkdirSync(mountsRunDir(roots), { recursive: true });
+  mkdirSync(mountsRunDir(roots), { recursive: true, mode: 0o700 });
   const path = mountRecordPath(roots, record.mountPoint);
   writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`);
   renameSync(`${path}.new`, path);

@@ -41,5 +41,7 @@ async function serve(options: DaemonOptions): Promise<void> {
   if (process.connected) process.disconnect();
 }
 
+// Its messages go to a file, whose disk may be full: no reason to end.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 process.title = `pg mount ${process.argv[2] ?? ''}`;
 process.once('message', (options) => void serve(options as DaemonOptions));

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -201,11 +202,17 @@ export function startThreads(writable: boolean): MountThreads {
 
 /** Mounts and serves; see `startMount`. */
 export async function mountAndServe(options: MountOptions, prepared?: MountThreads): Promise<Mount> {
-  clearMountPoint(options.mountPoint);
   const readOnly = options.readOnly === true || options.logDir === null;
-  const ring = new SyncRing();
-  const deviceFd = openDevice();
+  assert.ok(prepared === undefined || !readOnly, 'what was prepared to be written is mounted read-only');
   const { server, syncer } = prepared ?? startThreads(!readOnly);
+  const ring = new SyncRing();
+  let deviceFd: number;
+  try {
+    deviceFd = mounted(options, readOnly);
+  } catch (error) {
+    await Promise.all([server.terminate(), syncer?.terminate()]);
+    throw error;
+  }
   server.postMessage({
     roots: options.roots,
     treeRoot: options.treeRoot,
@@ -215,13 +222,6 @@ export async function mountAndServe(options: MountOptions, prepared?: MountThrea
     deviceFd,
     ring: ring.shared,
   } satisfies MountWorkerData);
-  try {
-    mountDevice(deviceFd, { mountPoint: options.mountPoint, source: options.label, readOnly });
-  } catch (error) {
-    await Promise.all([server.terminate(), syncer?.terminate()]);
-    closeDevice(deviceFd);
-    throw error;
-  }
   syncer?.postMessage({
     ring: ring.shared,
     deviceFd,
@@ -233,6 +233,19 @@ export async function mountAndServe(options: MountOptions, prepared?: MountThrea
   await Promise.race([serving.promise, mount.closed]);
   tuneDevice(options.mountPoint);
   return mount;
+}
+
+/** Mounts a new device, and returns it. */
+function mounted(options: MountOptions, readOnly: boolean): number {
+  clearMountPoint(options.mountPoint);
+  const deviceFd = openDevice();
+  try {
+    mountDevice(deviceFd, { mountPoint: options.mountPoint, source: options.label, readOnly });
+    return deviceFd;
+  } catch (error) {
+    closeDevice(deviceFd);
+    throw error;
+  }
 }
 
 /** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */

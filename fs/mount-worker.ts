@@ -23,6 +23,7 @@ class MountWorker {
   private readonly log: Log | null;
   private readonly server: Server;
   private flushed = 0;
+  private seeksResumed = 0;
   private failure: string | null = null;
 
   constructor(data: MountWorkerData, port: MessagePort, view: View, log: Log | null) {
@@ -39,6 +40,7 @@ class MountWorker {
       { readOnly: this.log === null, writeback: data.writeback },
       {
         sync: (low, high) => this.sync(low, high),
+        writeBack: (ino) => this.ring.postWriteBack(ino),
         attend: () => !this.ring.checkIn() || this.attend(),
         report: (message) => this.post({ kind: 'report', message }),
       },
@@ -99,12 +101,23 @@ class MountWorker {
   private attend(): boolean {
     const wanted = this.ring.takeWanted();
     if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
+    if ((wanted & WANT.WRITTEN_BACK) !== 0) this.resumeSeeks();
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: ControlRequest } | undefined;
       if (received === undefined) break;
       this.serveVerb(received.message);
     }
     return (wanted & WANT.STOP) === 0;
+  }
+
+  private resumeSeeks(): void {
+    for (
+      const done = this.ring.writtenBack;
+      this.seeksResumed !== done;
+      this.seeksResumed = (this.seeksResumed + 1) | 0
+    ) {
+      this.server.resumeSeek();
+    }
   }
 
   private commitLater(): void {

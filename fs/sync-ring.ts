@@ -3,6 +3,8 @@ import { wakeThread } from './fuse/device.ts';
 
 /** FSYNC requests that may wait at once; beyond it the FUSE thread waits itself. A power of two. */
 const RING_SLOTS = 4096;
+/** Inodes whose pages may wait at once to be written back. A power of two. */
+const WRITE_BACK_SLOTS = 64;
 
 /** How long to wait for the FUSE thread before waking it once more. */
 export const NUDGE_MS = 2;
@@ -23,10 +25,12 @@ const SYNC_REQUESTS = 8;
 const STOPPED = 9;
 const ROOTS_WANTED = 10;
 const THREAD_ID = 11;
+const WRITE_BACK_HEAD = 12;
+const WRITE_BACK_TAIL = 13;
 const HEADER_WORDS = 16;
 
 /** What is asked of the FUSE thread (bits of `wanted`). */
-export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4 } as const;
+export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4, WRITTEN_BACK: 8 } as const;
 
 /**
  * What the FUSE thread, the syncer thread and the controller share: a ring of FSYNC requests that wait for an fdatasync, how far the log is
@@ -39,11 +43,14 @@ export class SyncRing {
   private readonly sizes: Float64Array;
   private readonly uniques: Uint32Array;
 
-  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + 16 + RING_SLOTS * 8)) {
+  private readonly inos: Float64Array;
+
+  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + 16 + RING_SLOTS * 8 + WRITE_BACK_SLOTS * 8)) {
     this.shared = shared;
     this.words = new Int32Array(shared, 0, HEADER_WORDS);
     this.sizes = new Float64Array(shared, HEADER_WORDS * 4, 2);
-    this.uniques = new Uint32Array(shared, HEADER_WORDS * 4 + 16);
+    this.uniques = new Uint32Array(shared, HEADER_WORDS * 4 + 16, RING_SLOTS * 2);
+    this.inos = new Float64Array(shared, HEADER_WORDS * 4 + 16 + RING_SLOTS * 8, WRITE_BACK_SLOTS);
   }
 
   /** The log's descriptor, once the FUSE thread has opened it. */
@@ -133,6 +140,37 @@ export class SyncRing {
     return true;
   }
 
+  /**
+   * FUSE thread: the kernel is to write back its dirty pages of an inode, which it does by WRITE requests while the syncer waits; then the
+   * FUSE thread is asked with WRITTEN_BACK. False when too many wait already.
+   */
+  postWriteBack(ino: number): boolean {
+    const head = Atomics.load(this.words, WRITE_BACK_HEAD);
+    if (((head - Atomics.load(this.words, WRITE_BACK_TAIL)) | 0) >= WRITE_BACK_SLOTS) return false;
+    this.inos[head & (WRITE_BACK_SLOTS - 1)] = ino;
+    Atomics.store(this.words, WRITE_BACK_HEAD, (head + 1) | 0);
+    this.wake();
+    return true;
+  }
+
+  /** How many inodes were written back so far (it wraps): they are done in the order they were posted. */
+  get writtenBack(): number {
+    return Atomics.load(this.words, WRITE_BACK_TAIL);
+  }
+
+  /** Syncer: the inode whose pages are wanted next, if there is one. */
+  nextWriteBack(): number | undefined {
+    const tail = Atomics.load(this.words, WRITE_BACK_TAIL);
+    return tail === Atomics.load(this.words, WRITE_BACK_HEAD) ? undefined : this.inos[tail & (WRITE_BACK_SLOTS - 1)];
+  }
+
+  /** Syncer: that one is done. */
+  completeWriteBack(): void {
+    Atomics.add(this.words, WRITE_BACK_TAIL, 1);
+    this.want(WANT.WRITTEN_BACK);
+    this.nudgeUntilTaken(NUDGE_MS * 5);
+  }
+
   /** Wakes the syncer. */
   wake(): void {
     Atomics.add(this.words, WAKE, 1);
@@ -164,10 +202,11 @@ export class SyncRing {
   }
 
   /** Syncer: what there is to do, waiting up to `timeoutMs` for it. `rootsSeen` is how many requests for a root were served. */
-  await(timeoutMs: number, rootsSeen: number): 'posted' | 'root' | 'stopped' | 'timeout' {
+  await(timeoutMs: number, rootsSeen: number): 'posted' | 'write back' | 'root' | 'stopped' | 'timeout' {
     for (;;) {
       const seen = Atomics.load(this.words, WAKE);
       if (this.posted) return 'posted';
+      if (this.nextWriteBack() !== undefined) return 'write back';
       if (Atomics.load(this.words, STOPPED) !== 0) return 'stopped';
       if (Atomics.load(this.words, ROOTS_WANTED) !== rootsSeen) return 'root';
       if (Atomics.wait(this.words, WAKE, seen, timeoutMs) === 'timed-out') return 'timeout';

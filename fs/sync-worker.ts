@@ -2,7 +2,7 @@ import { fdatasyncSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { toErrorData } from '../mdm/error.ts';
 import type { RootMessage } from './control.ts';
-import { writeAnswer } from './fuse/device.ts';
+import { invalidateInode, writeAnswer } from './fuse/device.ts';
 import { openHasher } from './log/hasher.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
@@ -24,7 +24,7 @@ const REMIND_MS = 10;
 
 /**
  * The syncer thread of a mount: one fdatasync for all FSYNC requests that wait, which it then answers itself; the FUSE thread goes on
- * meanwhile. In quiet times it reminds the FUSE thread to commit, and hashes what is durable, so that a root is at hand when one is asked for.
+ * meanwhile. It has the kernel write back dirty pages when their place in the file is asked for. In quiet times it reminds the FUSE thread to commit, and hashes what is durable, so that a root is at hand when one is asked for.
  */
 class Syncer {
   private readonly data: SyncWorkerData;
@@ -52,6 +52,9 @@ class Syncer {
         case 'posted':
           this.sync();
           break;
+        case 'write back':
+          this.writeBack();
+          break;
         case 'root':
           this.serveRoot();
           break;
@@ -70,6 +73,11 @@ class Syncer {
     ring.complete(count, size, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
     if (ok) return;
     ring.want(WANT.FLUSH);
+  }
+
+  private writeBack(): void {
+    invalidateInode(this.data.deviceFd, this.ring.nextWriteBack()!);
+    this.ring.completeWriteBack();
   }
 
   /** Has the FUSE thread write and commit what came since the last time. */

@@ -67,7 +67,7 @@ export function createVolume(roots: Roots, name: string, image: string, treeRoot
     createdAt: new Date().toISOString(),
   };
   const temporary = join(volumesDir(roots), `.${name}.${process.pid}`);
-  mkdirSync(temporary, { recursive: true });
+  mkdirSync(temporary, { recursive: true, mode: 0o700 });
   writeFileSync(join(temporary, 'mount.json'), `${JSON.stringify(volume, null, 2)}\n`, { flush: true });
   try {
     renameSync(temporary, join(volumesDir(roots), name));

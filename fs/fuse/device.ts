@@ -46,6 +46,21 @@ export function writeAnswer(fd: number, uniqueLow: number, uniqueHigh: number, e
   writeDevice(fd, new Uint8Array(message.buffer), 16);
 }
 
+/** `FUSE_NOTIFY_INVAL_INODE`, written with unique 0. */
+const NOTIFY_INVAL_INODE = 2;
+
+/**
+ * Has the kernel write back its dirty pages of an inode, and drop all its pages. Returns when that is done, and it is done by WRITE requests:
+ * so never from the thread that serves them. An inode that the kernel does not know has none.
+ */
+export function invalidateInode(fd: number, ino: number): void {
+  const message = Buffer.alloc(16 + 24);
+  message.writeUInt32LE(message.length, 0);
+  message.writeInt32LE(NOTIFY_INVAL_INODE, 4);
+  message.writeBigUInt64LE(BigInt(ino), 16);
+  writeDevice(fd, message, message.length);
+}
+
 /** Opens /dev/fuse. PgError('NO_FUSE') when this machine or this user has none. */
 export function openDevice(): number {
   try {

@@ -3,7 +3,7 @@ import { ERRNO } from './errno.ts';
 import { FATTR, STATFS_OUT_BYTES, WRITE_KILL_SUIDGID } from './protocol.ts';
 import type { Reply } from './reply.ts';
 import type { Request } from './request.ts';
-import { callerOf, NO_REPLY, type Session } from './session.ts';
+import { callerOf, NO_REPLY, type Seek, type Session } from './session.ts';
 
 /** Operations on inodes: attributes, data, extended attributes, durability. Arguments are at the offsets of the `fuse_*_in` structures. */
 
@@ -71,11 +71,27 @@ export function fallocate(session: Session, request: Request): number {
   return 0;
 }
 
-/** SEEK_DATA (3) and SEEK_HOLE (4); the kernel does the others itself. */
+/**
+ * SEEK_DATA (3) and SEEK_HOLE (4); the kernel does the others itself. With a write-back cache the kernel may have data that we do not know of,
+ * and it does not say so: those who copy only what is data would lose it. So its pages are written back first.
+ */
 export function lseek(session: Session, request: Request, reply: Reply): number {
-  const whence = request.u32(16);
-  if (whence !== 3 && whence !== 4) return -ERRNO.EINVAL;
-  reply.u64(0, session.view.lseek(request.nodeid, request.u64(8), whence === 3 ? 'data' : 'hole'));
+  const number = request.u32(16);
+  if (number !== 3 && number !== 4) return -ERRNO.EINVAL;
+  const { nodeid: ino, uniqueLow, uniqueHigh } = request;
+  const seek: Seek = { ino, uniqueLow, uniqueHigh, offset: request.u64(8), whence: number === 3 ? 'data' : 'hole' };
+  const { settings, hooks, seeks } = session;
+  if (settings.writeback && !settings.readOnly) {
+    if (!hooks.writeBack(ino)) return -ERRNO.EAGAIN;
+    seeks.push(seek);
+    return NO_REPLY;
+  }
+  return seekNow(session, seek, reply);
+}
+
+/** Answers an LSEEK from what is known here. */
+export function seekNow(session: Session, seek: Seek, reply: Reply): number {
+  reply.u64(0, session.view.lseek(seek.ino, seek.offset, seek.whence));
   return 8;
 }
 

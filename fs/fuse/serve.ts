@@ -2,8 +2,9 @@ import type { View } from '../view/view.ts';
 import { readDevice, writeDevice } from './device.ts';
 import { ERRNO, errnoName, errnoOfError } from './errno.ts';
 import { Lookups } from './lookups.ts';
+import { seekNow } from './inode.ts';
 import { operationTable } from './operations.ts';
-import { OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
+import { OPCODE, OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { newSession, NO_REPLY, type Operation, type ServeHooks, type ServeSettings, type Session } from './session.ts';
@@ -35,8 +36,22 @@ export class Server {
     }
   }
 
+  /** The kernel has written back what the LSEEK that waits longest asked for: answers it. */
+  resumeSeek(): void {
+    const { session, reply } = this;
+    const seek = session.seeks.shift();
+    if (seek === undefined) return;
+    let result: number;
+    try {
+      result = seekNow(session, seek, reply);
+    } catch (error) {
+      result = -this.errnoOf(error, OPCODE.LSEEK, seek.ino);
+    }
+    this.send(OPCODE.LSEEK, seek.uniqueLow, seek.uniqueHigh, result);
+  }
+
   private answer(): void {
-    const { fd, request, reply, session } = this;
+    const { request, reply, session } = this;
     const { opcode } = request;
     let result: number;
     if (opcode < OPCODE_COUNT) session.counts[opcode]!++;
@@ -44,24 +59,28 @@ export class Server {
       const operation = this.operations[opcode];
       result = operation === undefined ? -ERRNO.ENOSYS : operation(session, request, reply);
     } catch (error) {
-      result = -this.errnoOf(error);
+      result = -this.errnoOf(error, opcode, request.nodeid);
     }
-    if (result === NO_REPLY) return;
+    if (result !== NO_REPLY) this.send(opcode, request.uniqueLow, request.uniqueHigh, result);
+  }
+
+  /** `result`: the length of the payload in the reply, or the negative of an errno. */
+  private send(opcode: number, uniqueLow: number, uniqueHigh: number, result: number): void {
+    const { fd, reply } = this;
     const errno = result < 0 ? -result : 0;
-    const length = reply.finish(request.uniqueLow, request.uniqueHigh, errno, errno === 0 ? result : 0);
+    const length = reply.finish(uniqueLow, uniqueHigh, errno, errno === 0 ? result : 0);
     const written = writeDevice(fd, reply.bytes, length);
     // ENOENT: the caller was killed meanwhile. ENODEV and ECONNABORTED: unmounted; the next read says so too.
     if (written < 0 && -written !== ERRNO.ENOENT && -written !== ERRNO.ENODEV && -written !== ERRNO.ECONNABORTED) {
-      session.hooks.report(`answering ${OPCODE_NAMES[opcode]} failed: ${errnoName(-written)}`);
+      this.session.hooks.report(`answering ${OPCODE_NAMES[opcode]} failed: ${errnoName(-written)}`);
     }
   }
 
-  private errnoOf(error: unknown): number {
+  private errnoOf(error: unknown, opcode: number, ino: number): number {
     const errno = errnoOfError(error);
-    const name = OPCODE_NAMES[this.request.opcode] ?? `opcode ${this.request.opcode}`;
-    if (errno === undefined) this.session.hooks.report(`${name} of inode ${this.request.nodeid}: ${describe(error)}`);
-    else if (errno === ERRNO.EIO)
-      this.session.hooks.report(`${name} of inode ${this.request.nodeid}: ${describe(error)}`);
+    if (errno === undefined || errno === ERRNO.EIO) {
+      this.session.hooks.report(`${OPCODE_NAMES[opcode] ?? `opcode ${opcode}`} of inode ${ino}: ${describe(error)}`);
+    }
     return errno ?? ERRNO.EIO;
   }
 }

@@ -21,10 +21,24 @@ export interface ServeHooks {
    * (the loop answers at once), false when the syncer will answer. Throws what the caller gets as an errno.
    */
   sync(uniqueLow: number, uniqueHigh: number): boolean;
+  /**
+   * The kernel is to write back its dirty pages of this inode; `Server.resumeSeek` is called when it has, in the order of the calls.
+   * False when that cannot be had now.
+   */
+  writeBack(ino: number): boolean;
   /** Called before every read of the device, and so after a wake: does what was asked for meanwhile. False ends the loop. */
   attend(): boolean;
   /** Something that an errno does not tell: a corrupt sector, a bug. */
   report(message: string): void;
+}
+
+/** An LSEEK that waits for the kernel's dirty pages. */
+export interface Seek {
+  uniqueLow: number;
+  uniqueHigh: number;
+  ino: number;
+  offset: number;
+  whence: 'data' | 'hole';
 }
 
 /** What the operations of one connection share. */
@@ -35,6 +49,8 @@ export interface Session {
   readonly hooks: ServeHooks;
   /** The caller of the request in hand; one object, overwritten by the next request. */
   readonly caller: Caller & { umask: number };
+  /** In the order in which `writeBack` was called for them. */
+  readonly seeks: Seek[];
   /** Requests by opcode. */
   readonly counts: Float64Array;
   bytesRead: number;
@@ -51,6 +67,7 @@ export function newSession(view: View, lookups: Lookups, settings: ServeSettings
     settings,
     hooks,
     caller: { uid: 0, gid: 0, pid: 0, umask: 0 },
+    seeks: [],
     counts: new Float64Array(OPCODE_COUNT),
     bytesRead: 0,
     bytesWritten: 0,

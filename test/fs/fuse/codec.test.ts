@@ -96,7 +96,7 @@ describe('fs/fuse: the codec on literal bytes', () => {
   function serve(answers: Partial<View>, opcode: number, nodeid: bigint, bodyHex: string, readOnly = false): string {
     const recorded = recording(answers);
     calls = recorded.calls;
-    const hooks = { sync: () => false, attend: () => true, report: assert.fail };
+    const hooks = { sync: () => false, writeBack: () => true, attend: () => true, report: assert.fail };
     session = newSession(recorded.view, new Lookups(), { readOnly, writeback: true }, hooks);
     session.maxPayload = 1 << 20;
     wire(request, opcode, nodeid, bodyHex, 1000, 100);
@@ -221,6 +221,18 @@ describe('fs/fuse: the codec on literal bytes', () => {
     const answer = serve({ write: () => 3 }, OPCODE.WRITE, 5n, writeIn + Buffer.from('abcdef').toString('hex'));
     assert.equal(answer, head(24) + '0300000000000000');
     assert.deepEqual(calls, [['write', 5, 2, 'abc', true]]);
+  });
+
+  it('LSEEK waits for the dirty pages of a write-back cache, and needs not on a read-only mount', () => {
+    const lseekIn = '00'.repeat(8) + '0010000000000000' + '03000000' + '00000000';
+    const lseek = (): number => 8192;
+    assert.equal(serve({ lseek }, OPCODE.LSEEK, 5n, lseekIn), 'no reply');
+    assert.deepEqual(calls, []);
+    assert.deepEqual(session.seeks, [
+      { ino: 5, uniqueLow: 0x76543210, uniqueHigh: 0xfedcba98, offset: 4096, whence: 'data' },
+    ]);
+    assert.equal(serve({ lseek }, OPCODE.LSEEK, 5n, lseekIn, true), head(24) + '0020000000000000');
+    assert.deepEqual(calls, [['lseek', 5, 4096, 'data']]);
   });
 
   it('READDIR packs records of multiples of 8 and stops at the limit', () => {

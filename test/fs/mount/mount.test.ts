@@ -18,6 +18,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { canonicalMountPoint, mountRecordPath, startDetachedMount, stopDetachedMount } from '../../../fs/detached.ts';
 import { bufferRoot } from '../../../mdm/merkle.ts';
 import { isPgError } from '../../../mdm/error.ts';
@@ -236,6 +237,18 @@ describe('fs: a mount with a process of its own', () => {
         assert.equal(readFileSync(bench.path(name), 'latin1'), name.repeat(100 * (i + 1)));
       }
     }
+    await stopDetachedMount(bench.roots, bench.at);
+  });
+
+  it('does what programs expect of a root', async function () {
+    if (spawnSync('python3', ['--version']).status !== 0) {
+      console.error('SKIPPED: python3 is not installed');
+      this.skip();
+    }
+    await start();
+    const script = fileURLToPath(new URL('./posix.py', import.meta.url));
+    const result = spawnSync('python3', [script, bench.at], { encoding: 'utf8', timeout: 50_000 });
+    assert.equal(result.stdout, 'ok\n', result.stderr);
     await stopDetachedMount(bench.roots, bench.at);
   });
 
