@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { PgError } from '../mdm/error.ts';
 import { findImage, SCRATCH } from '../layers/images.ts';
-import { type BaseImage, createContainer } from '../runtime/create.ts';
+import { createContainer, type CreateOptions } from '../runtime/create.ts';
 import type { ContainerRecord } from '../runtime/record.ts';
 import { openStore, type Store } from '../store/store.ts';
 import type { Roots } from '../store/paths.ts';
@@ -19,19 +19,30 @@ export async function newContainer(
   flags: RunFlags,
 ): Promise<ContainerRecord> {
   const options = createOptions(flags, command);
-  const record = await createContainer(roots, await baseImage(roots, imageName, flags), options);
+  const record =
+    imageName === SCRATCH
+      ? await createContainer(roots, { id: '', name: SCRATCH, treeRoot: null, config: {} }, options)
+      : await fromImage(roots, imageName, flags, options);
   if (flags.cidfile !== undefined) writeCidFile(flags.cidfile, record.id);
   return record;
 }
 
-async function baseImage(roots: Roots, name: string, flags: RunFlags): Promise<BaseImage> {
-  if (name === SCRATCH) return { id: '', name, treeRoot: null, config: {} };
+async function fromImage(
+  roots: Roots,
+  name: string,
+  flags: RunFlags,
+  options: CreateOptions,
+): Promise<ContainerRecord> {
   const store = openStore(roots);
+  // Until the container's record holds the image's tree: else `rmi` and `gc` could take it in between.
+  const lease = store.lease(`make a container from ${name}`);
   try {
     const found = flags.pull === 'always' ? undefined : findImage(store, name);
     const image = found ?? (await bring(store, name, flags));
-    return { id: image.id.replace('sha256:', ''), name, treeRoot: image.treeRoot, config: image.config.config };
+    const base = { id: image.id.replace('sha256:', ''), name, treeRoot: image.treeRoot, config: image.config.config };
+    return await createContainer(roots, base, options);
   } finally {
+    lease.release();
     await store.close();
   }
 }

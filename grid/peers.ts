@@ -68,7 +68,7 @@ export function addPeer(roots: Roots, name: string, address: string, id: string)
       hint: `pg peer rm ${clash.name}`,
     });
   }
-  mkdirSync(peersDir(roots), { recursive: true });
+  mkdirSync(peersDir(roots), { recursive: true, mode: 0o700 });
   const temporary = join(peersDir(roots), `.${randomUUID()}`);
   const fd = openSync(temporary, 'wx', 0o644);
   try {

@@ -17,7 +17,14 @@ import {
   readRecord,
   writeRecord,
 } from './record.ts';
-import { cleanUpAfterShim, currentState, removeContainerFiles, rootPathOf, sweepRemnants } from './remains.ts';
+import {
+  cleanUpAfterShim,
+  currentState,
+  removeContainerFiles,
+  removeDamaged,
+  rootPathOf,
+  sweepRemnants,
+} from './remains.ts';
 import { spawnShim } from './shim-process.ts';
 import type { Phase } from './trace.ts';
 
@@ -37,10 +44,7 @@ export async function findContainer(roots: Roots, ref: string): Promise<Containe
 }
 
 /** All containers, the newest first. Those that vanish meanwhile are left out, and those whose record is damaged, of which `onDamaged` is told. */
-export async function listContainers(
-  roots: Roots,
-  onDamaged: (error: PgError) => void = warn,
-): Promise<Container[]> {
+export async function listContainers(roots: Roots, onDamaged: (error: PgError) => void = warn): Promise<Container[]> {
   sweepRemnants(roots);
   const found = await Promise.all(
     containerIds(roots).map(async (id) => {
@@ -191,7 +195,7 @@ async function lockStopped(roots: Roots, id: string): Promise<Lock> {
 
 /**
  * Removes a container and its writable layer, with `volumes` also its volumes without a name; its id. A running one only by `force`, which
- * kills it: else PgError('CONTAINER_RUNNING').
+ * kills it: else PgError('CONTAINER_RUNNING'). A container whose record is damaged goes by `force`, too.
  */
 export async function removeContainer(
   roots: Roots,
@@ -204,7 +208,7 @@ export async function removeContainer(
     container = await findContainer(roots, id);
   } catch (error) {
     if (!isPgError(error, 'BAD_RECORD') || options.force !== true) throw error;
-    return removeDamaged(roots, id);
+    return forceRemoval(roots, id);
   }
   const { record, state } = container;
   if (state.shimPid !== 0) {
@@ -232,17 +236,20 @@ export async function removeContainer(
   return record.id;
 }
 
-/** Removes a container that cannot be read: what it ran, its files, its names. */
-async function removeDamaged(roots: Roots, id: string): Promise<string> {
-  await stopContainer(roots, id, { signal: 9, timeoutSec: 0 }).catch(() => {});
+async function forceRemoval(roots: Roots, id: string): Promise<string> {
+  const shim = await connectShim(roots, id);
+  await shim?.request({ op: 'stop', signal: 9, timeoutSec: 0 }).catch(() => {});
+  shim?.close();
   const lock = await lockStopped(roots, id);
   try {
-    await cleanUpDamaged(roots, id);
+    await removeDamaged(roots, id);
   } finally {
     lock.release();
   }
   return id;
 }
+
+const warn = (error: PgError): void => void process.stderr.write(`pg: ${error.message}\n`);
 
 /** Gives a container another name. PgError('NAME_TAKEN' | 'BAD_NAME'). It may run meanwhile. */
 export async function renameContainer(roots: Roots, ref: string, name: string): Promise<void> {

@@ -34,7 +34,7 @@ export async function waitLock(path: string, timeoutMs: number): Promise<Lock | 
 
 /** Takes a lock that is only ever held for moments, making its directory. */
 export async function briefLock(path: string): Promise<Lock> {
-  mkdirSync(dirname(path), { recursive: true });
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const lock = await waitLock(path, 30_000);
   if (lock === undefined) throw new Error(`${path} has been locked for 30 s`);
   return lock;

@@ -1,9 +1,10 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PgError } from '../mdm/error.ts';
+import { isPgError, PgError } from '../mdm/error.ts';
 import { containersDir, type Roots } from '../store/paths.ts';
 import { readJson } from './json-file.ts';
+import { startTicksOf } from './migrate-state.ts';
 import { noSuchContainer, recordPath, type ContainerRecord } from './record.ts';
 
 const ADJECTIVES =
@@ -55,9 +56,9 @@ function ownerOf(roots: Roots, name: string): string | undefined {
  * False when it is taken. A claim whose container never came to be (its command was killed) is taken over.
  */
 export async function claimName(roots: Roots, name: string, id: string): Promise<boolean> {
-  mkdirSync(namesDir(roots), { recursive: true });
+  mkdirSync(namesDir(roots), { recursive: true, mode: 0o700 });
   const temporary = join(namesDir(roots), `.${id}.${process.pid}`);
-  writeFileSync(temporary, `${id} ${process.pid}`);
+  writeFileSync(temporary, `${id} ${process.pid} ${startTicksOf(process.pid)}`);
   try {
     for (;;) {
       try {
@@ -72,6 +73,11 @@ export async function claimName(roots: Roots, name: string, id: string): Promise
   } finally {
     unlinkSync(temporary);
   }
+}
+
+/** The names that a container has claimed: its own, and one of a rename under way. */
+export function namesOf(roots: Roots, id: string): string[] {
+  return readdirSync(namesDir(roots)).filter((name) => !name.startsWith('.') && ownerOf(roots, name) === id);
 }
 
 /** Gives a name up if it is this container's. */
@@ -90,22 +96,20 @@ async function dropDeadClaim(roots: Roots, name: string): Promise<boolean> {
     } catch {
       return true;
     }
-    const [id, pid] = claim.split(' ');
-    if (claimedBy(roots, id!)?.name === name || processLives(Number(pid))) return false;
+    const [id, pid, startTicks] = claim.split(' ');
+    if (isNamed(roots, id!, name) || startTicksOf(Number(pid)) === startTicks) return false;
     unlinkSync(namePath(roots, name));
     return true;
   });
 }
 
-const claimedBy = (roots: Roots, id: string): ContainerRecord | undefined =>
-  readJson<ContainerRecord>(recordPath(roots, id));
-
-function processLives(pid: number): boolean {
+/** Whether a container has the name. One whose record cannot be read keeps what it has claimed. */
+function isNamed(roots: Roots, id: string, name: string): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    return readJson<ContainerRecord>(recordPath(roots, id))?.name === name;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if (isPgError(error, 'BAD_RECORD')) return true;
+    throw error;
   }
 }
 
@@ -135,10 +139,10 @@ export function containerIds(roots: Roots): string[] {
  */
 export function resolveContainer(roots: Roots, ref: string): string {
   const name = ref.startsWith('/') ? ref.slice(1) : ref;
-  if (/^[0-9a-f]{64}$/.test(name) && claimedBy(roots, name) !== undefined) return name;
+  if (/^[0-9a-f]{64}$/.test(name) && existsSync(recordPath(roots, name))) return name;
   if (/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
     const owner = ownerOf(roots, name);
-    if (owner !== undefined && claimedBy(roots, owner)?.name === name) return owner;
+    if (owner !== undefined && isNamed(roots, owner, name)) return owner;
   }
   if (!/^[0-9a-f]{1,64}$/.test(name)) throw noSuchContainer(ref);
   const matches = containerIds(roots).filter((id) => id.startsWith(name));

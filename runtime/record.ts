@@ -196,15 +196,15 @@ export function writeRecord(roots: Roots, record: ContainerRecord, dir = contain
 }
 
 /**
- * The state of a container. One that cannot be read (torn by a power cut) is that of a container that was lost with the boot before:
- * whoever gets the container's lock then finds out what is left of it (remains.ts).
+ * The state of a container. One that cannot be read (torn by a power cut) is taken for that of a container that runs without a shim:
+ * whoever gets the container's lock cleans up what may be left of it (remains.ts).
  */
 export function readState(roots: Roots, id: string): ContainerState {
   try {
     return { ...initialState(), ...readJson<ContainerState>(statePath(roots, id)) };
   } catch (error) {
     if (!isPgError(error, 'BAD_RECORD')) throw error;
-    return { ...initialState(), status: 'running', shimPid: -1 };
+    return { ...initialState(), status: 'running', shimPid: -1, bootId: bootId() };
   }
 }
 

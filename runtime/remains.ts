@@ -6,7 +6,7 @@ import { containerDir, containerRunDir, containersDir, type Roots } from '../sto
 import { connectShim } from './control.ts';
 import { tryLock } from './lock.ts';
 import { removesItself, startTicksOf } from './migrate-state.ts';
-import { releaseName } from './names.ts';
+import { namesOf, releaseName } from './names.ts';
 import { detachMount } from './native.ts';
 import { disconnect, leftoverNetwork } from './network/bridge.ts';
 import {
@@ -17,6 +17,7 @@ import {
   writeState,
   type ContainerRecord,
   type ContainerState,
+  type NetworkState,
 } from './record.ts';
 import { OciRuntime } from './shim/oci.ts';
 import { isAnonymousVolume, volumeDir } from './volumes.ts';
@@ -51,6 +52,16 @@ export async function removeContainerFiles(roots: Roots, record: ContainerRecord
   await rm(gone, { recursive: true, force: true });
 }
 
+/** Removes a container whose record cannot be read, with all that may be left of it. Its lock is held, and it has no shim. */
+export async function removeDamaged(roots: Roots, id: string): Promise<void> {
+  await takeAwayLeftovers(roots, id, 'runc', leftoverNetwork(roots, id));
+  const gone = join(containersDir(roots), `${REMOVING}${id}`);
+  renameSync(containerDir(roots, id), gone);
+  for (const name of namesOf(roots, id)) await releaseName(roots, name, id);
+  await rm(containerRunDir(roots, id), { recursive: true, force: true });
+  await rm(gone, { recursive: true, force: true });
+}
+
 /** Finishes removals that were interrupted, and removes what was being made by a command that was killed. */
 export function sweepRemnants(roots: Roots): void {
   if (!existsSync(containersDir(roots))) return;
@@ -76,12 +87,8 @@ export async function cleanUpAfterShim(roots: Roots, id: string): Promise<Contai
   const record = readRecord(roots, id);
   const ran = state.status === 'running' || state.status === 'restarting';
   if (state.bootId === bootId()) {
-    await new OciRuntime(record.config.runtime, runtimeStateDir(roots)).remove(id);
-    while (detachMount(rootPathOf(roots, id))) {
-      // Mounted over one another by starts that did not end: all go.
-    }
     const network = state.network ?? (record.config.network === 'bridge' ? leftoverNetwork(roots, id) : null);
-    if (network !== null) await disconnect(roots, id, network);
+    await takeAwayLeftovers(roots, id, record.config.runtime, network);
   }
   rmSync(containerRunDir(roots, id), { recursive: true, force: true });
   Object.assign(state, { shimPid: 0, initPid: 0, network: null, cgroups: {} });
@@ -102,6 +109,20 @@ export async function cleanUpAfterShim(roots: Roots, id: string): Promise<Contai
     if (!isPgError(error, 'DISK_FULL')) throw error;
   }
   return state;
+}
+
+/** The runtime's container with its processes, the mount, the network: what there is of them. */
+async function takeAwayLeftovers(
+  roots: Roots,
+  id: string,
+  runtime: 'runc' | 'crun',
+  network: NetworkState | null,
+): Promise<void> {
+  await new OciRuntime(runtime, runtimeStateDir(roots)).remove(id);
+  while (detachMount(rootPathOf(roots, id))) {
+    // Mounted over one another by starts that did not end: all go.
+  }
+  if (network !== null) await disconnect(roots, id, network);
 }
 
 /**

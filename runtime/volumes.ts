@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { mkdir, open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
@@ -32,6 +32,8 @@ export async function prepareVolumes(
     }
     const dir = volumeDir(roots, volume.source);
     dirs.set(volume.source, dir);
+    // What a container puts there (set-user-id programs, say) is nothing that the host's users may reach.
+    await mkdir(dirname(dir), { recursive: true, mode: 0o700 });
     await mkdir(dir, { recursive: true });
     if ((await readdir(dir)).length === 0) await copyFromImage(rootPath, volume.target, dir);
   }

@@ -162,7 +162,7 @@ function unlinkMarked(index: Index, places: CollectPlaces): number {
 /** Roots of the sector files that are not in the index: of imports that crashed, and of those that are under way. */
 function strayFiles(index: Index, places: CollectPlaces): Buffer[] {
   const sectors = index.table('sectors');
-  mkdirSync(places.sectorsDir, { recursive: true });
+  mkdirSync(places.sectorsDir, { recursive: true, mode: 0o700 });
   return readdirSync(places.sectorsDir)
     .filter((shard) => /^[0-9a-f]{2}$/.test(shard))
     .flatMap((shard) => readdirSync(join(places.sectorsDir, shard)))
@@ -175,7 +175,7 @@ function strayFiles(index: Index, places: CollectPlaces): Buffer[] {
  * files.
  */
 function removeTemporaries(places: CollectPlaces): number {
-  mkdirSync(places.temporaryDir, { recursive: true });
+  mkdirSync(places.temporaryDir, { recursive: true, mode: 0o700 });
   const names = readdirSync(places.temporaryDir);
   const living = new Set(livingLeases(places.leasesDir).map(({ id }) => id));
   let bytes = 0;

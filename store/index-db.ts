@@ -37,7 +37,7 @@ export interface Index {
 /** Opens the index, checks its version. NEWER_STORE, STORE_MISSING (read-only and not there). */
 export function openIndex(roots: Roots, readOnly: boolean): Index {
   const path = indexDir(roots);
-  if (!readOnly) mkdirSync(path, { recursive: true });
+  if (!readOnly) mkdirSync(path, { recursive: true, mode: 0o700 });
   else if (!existsSync(join(path, 'data.mdb')))
     throw new PgError('STORE_MISSING', `there is no store at ${roots.data}`);
   const env: RootDatabase<Buffer, Uint8Array> = open<Buffer, Uint8Array>({

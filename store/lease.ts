@@ -59,7 +59,7 @@ export function beginLease(dir: string, purpose: string, readEpoch: () => number
     bootId: bootId(),
     epoch: 0,
   };
-  mkdirSync(dir, { recursive: true });
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
   writeRecord(path, record);
   writeRecord(path, { ...record, epoch: readEpoch() });
   return { id, release: () => rmSync(path, { force: true }) };
@@ -73,7 +73,7 @@ function writeRecord(path: string, record: LeaseRecord): void {
 
 /** The leases in `dir` whose processes live; the files of the others are removed. */
 export function livingLeases(dir: string): { id: string; record: LeaseRecord }[] {
-  mkdirSync(dir, { recursive: true });
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
   const boot = bootId();
   const living: { id: string; record: LeaseRecord }[] = [];
   for (const id of readdirSync(dir)) {

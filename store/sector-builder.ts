@@ -298,7 +298,7 @@ export class SectorBuilder {
     const path = this.places.pathOf(root);
     const shard = dirname(path);
     if (!this.shards.has(shard)) {
-      mkdirSync(shard, { recursive: true });
+      mkdirSync(shard, { recursive: true, mode: 0o700 });
       this.shards.add(shard);
     }
     this.catalog.keepFile(root);

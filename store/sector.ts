@@ -81,7 +81,7 @@ export function placeSectorFile(
   try {
     writeSectorFile(temporary, data, used);
     syncPath(temporary, fdatasyncSync);
-    mkdirSync(dirname(path), { recursive: true });
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     beforeNaming();
     renameSync(temporary, path);
     syncPath(dirname(path), fsyncSync);

@@ -218,7 +218,7 @@ export class Store {
 
   private temporaryDir(): string {
     const dir = join(sectorsDir(this.roots), 'tmp');
-    mkdirSync(dir, { recursive: true });
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
     return dir;
   }
 }

@@ -6,7 +6,7 @@ import { getImage, SCRATCH } from '../../layers/images.ts';
 import { PgError } from '../../mdm/error.ts';
 import { resolveContainer } from '../../runtime/names.ts';
 import { logDirOf, readRecord } from '../../runtime/record.ts';
-import { openStore } from '../../store/store.ts';
+import { openStore, type Store } from '../../store/store.ts';
 import type { Roots } from '../../store/paths.ts';
 import { PgCommand } from '../base.ts';
 
@@ -53,16 +53,26 @@ empty image "${SCRATCH}". The mount has a server process of its own; pg umount e
         hint: `pg mount --rw --name ${flags.name} ${args.source} ${args.dir}`,
       });
     }
-    const target =
-      flags.name === undefined ? existing(roots, args.source, flags.rw) : named(roots, args.source, flags.name);
-    mkdirSync(args.dir, { recursive: true });
-    await startDetachedMount({ roots, mountPoint: canonicalMountPoint(args.dir), ...target, readOnly: !flags.rw });
+    const store = openStore(roots);
+    // Until the record of the mount, or of the layer, holds the image's tree: else `rmi` and `gc` could take it in between.
+    const lease = store.lease(`mount ${args.source}`);
+    try {
+      const target =
+        flags.name === undefined
+          ? existing(roots, store, args.source, flags.rw)
+          : named(roots, store, args.source, flags.name);
+      mkdirSync(args.dir, { recursive: true });
+      await startDetachedMount({ roots, mountPoint: canonicalMountPoint(args.dir), ...target, readOnly: !flags.rw });
+    } finally {
+      lease.release();
+      await store.close();
+    }
   }
 }
 
 /** `--name`: a new layer over the image; one of that name over the same image is taken up again. */
-function named(roots: Roots, image: string, name: string): Target {
-  const treeRoot = imageTree(roots, image);
+function named(roots: Roots, store: Store, image: string, name: string): Target {
+  const treeRoot = imageTree(store, image);
   const hex = treeRoot === null ? null : Buffer.from(treeRoot).toString('hex');
   const volume = findVolume(roots, name) ?? createVolume(roots, name, image, treeRoot);
   if (volume.treeRoot !== hex) {
@@ -74,7 +84,7 @@ function named(roots: Roots, image: string, name: string): Target {
 }
 
 /** A layer made before, a container, or an image, in this order. */
-function existing(roots: Roots, source: string, writable: boolean): Target {
+function existing(roots: Roots, store: Store, source: string, writable: boolean): Target {
   const volume = findVolume(roots, source);
   if (volume !== undefined) {
     return { treeRoot: fromHex(volume.treeRoot), logDir: volumeLogDir(roots, source), label: source };
@@ -89,7 +99,7 @@ function existing(roots: Roots, source: string, writable: boolean): Target {
       hint: `pg mount --rw --name NAME ${source} DIR`,
     });
   }
-  return { treeRoot: imageTree(roots, source), logDir: null, label: source };
+  return { treeRoot: imageTree(store, source), logDir: null, label: source };
 }
 
 const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));
@@ -103,10 +113,6 @@ function containerId(roots: Roots, reference: string): string | undefined {
   }
 }
 
-function imageTree(roots: Roots, name: string): Uint8Array | null {
-  if (name === SCRATCH) return null;
-  const store = openStore(roots);
-  const image = getImage(store, name);
-  void store.close();
-  return image.treeRoot;
+function imageTree(store: Store, name: string): Uint8Array | null {
+  return name === SCRATCH ? null : getImage(store, name).treeRoot;
 }

@@ -1,8 +1,9 @@
+import { existsSync } from 'node:fs';
 import { Flags } from '@oclif/core';
 import { isPgError } from '../../mdm/error.ts';
 import { type ImageRecord, removeImage } from '../../layers/images.ts';
 import { containerIds } from '../../runtime/names.ts';
-import { readRecord, readState } from '../../runtime/record.ts';
+import { readRecord, readState, recordPath } from '../../runtime/record.ts';
 import type { Roots } from '../../store/paths.ts';
 import { openStore } from '../../store/store.ts';
 import { EXIT_ENGINE, PgCommand } from '../base.ts';
@@ -49,6 +50,7 @@ its names away; one that a running container uses always stays.`;
 /** The containers that were made from this image. */
 function usersOf(roots: Roots, image: ImageRecord): { name: string; running: boolean }[] {
   return containerIds(roots)
+    .filter((id) => existsSync(recordPath(roots, id)))
     .map((id) => ({ record: readRecord(roots, id), state: readState(roots, id) }))
     .filter(({ record }) => `sha256:${record.image.id}` === image.id)
     .map(({ record, state }) => ({ name: record.name, running: ['running', 'restarting'].includes(state.status) }));

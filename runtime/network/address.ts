@@ -62,7 +62,7 @@ export function takeAddress(
   id: string,
   isHeld: (id: string, ip: string) => boolean,
 ): string {
-  mkdirSync(dir, { recursive: true });
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
   const temporary = join(dir, `.${id}`);
   writeFileSync(temporary, id);
   try {

@@ -58,7 +58,7 @@ async function ensureBridge(roots: Roots): Promise<Bridge> {
   const path = join(networkDir(roots), 'bridge.json');
   const known = readJson<Bridge>(path);
   if (known?.bootId === bootId() && linkExists(known.name)) return known;
-  mkdirSync(networkDir(roots), { recursive: true });
+  mkdirSync(networkDir(roots), { recursive: true, mode: 0o700 });
   const lock = await briefLock(MACHINE_LOCK);
   try {
     const now = readJson<Bridge>(path);
