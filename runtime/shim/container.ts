@@ -85,8 +85,12 @@ export class RunningContainer {
   async start(attach: { client: Socket; options: AttachOptions } | null): Promise<void> {
     const state = this.state;
     Object.assign(state, {
-      ...{ shimPid: process.pid, bootId: bootId(), error: '' },
-      ...{ stoppedByUser: false, restartCount: 0, wasLost: false },
+      shimPid: process.pid,
+      bootId: bootId(),
+      error: '',
+      stoppedByUser: false,
+      restartCount: 0,
+      wasLost: false,
     });
     this.save();
     try {
