@@ -81,6 +81,8 @@ export async function startDetachedMount(options: MountOptions): Promise<void> {
   const daemon = fork(fileURLToPath(siblingModule(import.meta.url, './mount-daemon')), [options.label], {
     detached: true,
     cwd: '/',
+    // Little room for new objects before the collector looks: an idle server should take little memory.
+    execArgv: ['--max-semi-space-size=4', '--no-warnings'],
     stdio: ['ignore', log, log, 'ipc'],
   });
   closeSync(log);

@@ -18,6 +18,7 @@ async function serve(options: DaemonOptions): Promise<void> {
   const { treeRoot } = options;
   const record: MountRecord = { mountPoint, label, treeRoot, pid: process.pid, startTicks: startTicksOf(process.pid)! };
   const answer = (message: DaemonAnswer): void => void process.send?.(message);
+  let served = false;
   try {
     const mount = await startMount({
       roots,
@@ -30,12 +31,13 @@ async function serve(options: DaemonOptions): Promise<void> {
     writeMountRecord(roots, record);
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void mount.unmount(true));
     answer({ serving: true });
+    served = true;
     await mount.closed;
     rmSync(mountRecordPath(roots, mountPoint), { force: true });
   } catch (error) {
     console.error(error);
-    writeMountRecord(roots, { ...record, error: toErrorData(error) });
-    if (process.connected) answer({ serving: false, error: toErrorData(error) });
+    if (served) writeMountRecord(roots, { ...record, error: toErrorData(error) });
+    else if (process.connected) answer({ serving: false, error: toErrorData(error) });
     process.exitCode = 1;
   }
   if (process.connected) process.disconnect();
