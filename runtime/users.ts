@@ -83,5 +83,7 @@ export function resolveUser(spec: string, passwd: string, group: string): Resolv
     const member = groups.filter((g) => g.members.includes(user.name)).map((g) => g.gid);
     result.additionalGids = [...new Set(member)].filter((gid) => Number.isInteger(gid));
   }
+  // As login(1) has it: a process that gives its group away (a setgid program) stays in it, else it would lose what the group is denied.
+  if (!result.additionalGids.includes(result.gid)) result.additionalGids.unshift(result.gid);
   return result;
 }

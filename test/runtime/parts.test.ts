@@ -99,11 +99,11 @@ describe('parts of the runtime', () => {
   it('resolves users and groups', () => {
     const passwd = 'root:x:0:0::/root:/bin/sh\na:x:7:8::/home/a:\n# no\nbroken\n';
     const group = 'root:x:0:\ng:x:50:a,b\nh:x:51:b\n';
-    assert.deepEqual(resolveUser('', passwd, group), { uid: 0, gid: 0, additionalGids: [], home: '/root' });
-    assert.deepEqual(resolveUser('a', passwd, group), { uid: 7, gid: 8, additionalGids: [50], home: '/home/a' });
-    assert.deepEqual(resolveUser('7', passwd, group), { uid: 7, gid: 8, additionalGids: [50], home: '/home/a' });
-    assert.deepEqual(resolveUser('a:h', passwd, group), { uid: 7, gid: 51, additionalGids: [], home: '/home/a' });
-    assert.deepEqual(resolveUser('99:98', '', ''), { uid: 99, gid: 98, additionalGids: [], home: '/' });
+    assert.deepEqual(resolveUser('', passwd, group), { uid: 0, gid: 0, additionalGids: [0], home: '/root' });
+    assert.deepEqual(resolveUser('a', passwd, group), { uid: 7, gid: 8, additionalGids: [8, 50], home: '/home/a' });
+    assert.deepEqual(resolveUser('7', passwd, group), { uid: 7, gid: 8, additionalGids: [8, 50], home: '/home/a' });
+    assert.deepEqual(resolveUser('a:h', passwd, group), { uid: 7, gid: 51, additionalGids: [51], home: '/home/a' });
+    assert.deepEqual(resolveUser('99:98', '', ''), { uid: 99, gid: 98, additionalGids: [98], home: '/' });
     for (const wrong of ['b', 'a:nope', '99999999999']) assert.throws(() => resolveUser(wrong, passwd, group));
   });
 

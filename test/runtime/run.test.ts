@@ -68,6 +68,20 @@ describe('pg run', function () {
     }
   });
 
+  it('keeps --env-file from Node, which has a flag of that name', async () => {
+    const file = join(pg.dir, 'node-env');
+    writeFileSync(file, 'NODE_OPTIONS=--no-such-option\n');
+    assert.match((await run('--env-file', file, IMAGE, 'env')).stdout, /^NODE_OPTIONS=--no-such-option$/m);
+    const missing = await run('--env-file', join(pg.dir, 'no-such-file'), IMAGE, 'env');
+    assert.equal(missing.code, 125);
+    assert.match(missing.stderr, /^pg: open .*no-such-file: no such file or directory$/m);
+  });
+
+  it('has a process in its group also by the list of its groups', async () => {
+    const { stdout } = await run('-u', '1000:33', IMAGE, 'grep', '-E', '^(Gid|Groups)', '/proc/self/status');
+    assert.match(stdout, /^Gid:\t33\t33\t33\t33\nGroups:\t33 ?\n/);
+  });
+
   it('says what is wrong with flags before it makes anything', async () => {
     for (const flags of [
       ['-p', 'x:y'],
