@@ -43,13 +43,19 @@ export function checkName(name: string): void {
 const namesDir = (roots: Roots): string => join(roots.data, 'names');
 const namePath = (roots: Roots, name: string): string => join(namesDir(roots), name);
 
+/** The container that has claimed a name. A claim torn by a power cut is that of the container whose record has the name. */
 function ownerOf(roots: Roots, name: string): string | undefined {
+  let claim: string;
   try {
-    return readFileSync(namePath(roots, name), 'utf8').split(' ')[0];
+    claim = readFileSync(namePath(roots, name), 'utf8');
   } catch {
     return undefined;
   }
+  const id = claim.split(' ')[0]!;
+  return isId(id) ? id : containerIds(roots).find((other) => isNamed(roots, other, name));
 }
+
+const isId = (text: string): boolean => /^[0-9a-f]{64}$/.test(text);
 
 /**
  * Claims a name for a container: a file that appears whole (link(2)) or not at all, so of two commands at once one gets it.
@@ -96,8 +102,10 @@ async function dropDeadClaim(roots: Roots, name: string): Promise<boolean> {
     } catch {
       return true;
     }
-    const [id, pid, startTicks] = claim.split(' ');
-    if (isNamed(roots, id!, name) || startTicksOf(Number(pid)) === startTicks) return false;
+    const [, pid, startTicks] = claim.split(' ');
+    const id = ownerOf(roots, name);
+    if (id !== undefined && isNamed(roots, id, name)) return false;
+    if (startTicks !== undefined && startTicksOf(Number(pid)) === startTicks) return false;
     unlinkSync(namePath(roots, name));
     return true;
   });
@@ -127,7 +135,7 @@ async function underNamesLock<T>(roots: Roots, action: () => T): Promise<T> {
 /** The ids of all containers, those half removed left out. */
 export function containerIds(roots: Roots): string[] {
   try {
-    return readdirSync(containersDir(roots)).filter((entry) => /^[0-9a-f]{64}$/.test(entry));
+    return readdirSync(containersDir(roots)).filter(isId);
   } catch {
     return [];
   }
@@ -139,7 +147,7 @@ export function containerIds(roots: Roots): string[] {
  */
 export function resolveContainer(roots: Roots, ref: string): string {
   const name = ref.startsWith('/') ? ref.slice(1) : ref;
-  if (/^[0-9a-f]{64}$/.test(name) && existsSync(recordPath(roots, name))) return name;
+  if (isId(name) && existsSync(recordPath(roots, name))) return name;
   if (/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
     const owner = ownerOf(roots, name);
     if (owner !== undefined && isNamed(roots, owner, name)) return owner;
