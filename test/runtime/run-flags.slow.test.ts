@@ -21,8 +21,11 @@ describe('the flags of pg run', function () {
   });
 
   it('runs as a user by name, number and group, with the groups of /etc/group', async () => {
-    assert.equal((await run('-u', 'alice', IMAGE, 'id')).stdout, 'uid=1000(alice) gid=1000(alice) groups=50(staff)\n');
-    assert.equal((await run('-u', '1234:50', IMAGE, 'id')).stdout, 'uid=1234 gid=50(staff)\n');
+    assert.equal(
+      (await run('-u', 'alice', IMAGE, 'id')).stdout,
+      'uid=1000(alice) gid=1000(alice) groups=50(staff),1000(alice)\n',
+    );
+    assert.equal((await run('-u', '1234:50', IMAGE, 'id')).stdout, 'uid=1234 gid=50(staff) groups=50(staff)\n');
     assert.match((await run(IMAGE, 'id')).stdout, /^uid=0\(root\) gid=0\(root\).*50\(staff\)/);
     const missing = await run('-u', 'bob', IMAGE, 'id');
     assert.equal(missing.code, 125);
