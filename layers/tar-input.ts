@@ -1,6 +1,9 @@
 import { truncated, type TarInput } from './tar.ts';
 
-/** A tar that comes as a stream of pieces. Holds one piece; copies only what lies across two. */
+/**
+ * A tar that comes as a stream of pieces, each valid until the next is asked for. Holds one piece; copies only what
+ * lies across two.
+ */
 export class StreamInput implements TarInput {
   offset = 0;
   readonly #pieces: AsyncIterator<Uint8Array>;
@@ -12,14 +15,13 @@ export class StreamInput implements TarInput {
 
   async take(bytes: number): Promise<Buffer> {
     if (this.#piece.length >= bytes) return this.#cut(bytes);
-    const parts: Buffer[] = [];
-    for (let missing = bytes; missing > 0;) {
+    const taken = Buffer.allocUnsafe(bytes);
+    let length = 0;
+    while (length < bytes) {
       if (this.#piece.length === 0 && !(await this.#refill())) break;
-      const part = this.#cut(Math.min(missing, this.#piece.length));
-      parts.push(part);
-      missing -= part.length;
+      length += this.#cut(Math.min(bytes - length, this.#piece.length)).copy(taken, length);
     }
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+    return taken.subarray(0, length);
   }
 
   /** Hands exactly `bytes` bytes of data to `write`, piece by piece, waiting where it says so. */

@@ -5,8 +5,8 @@ import { BLOCK_BYTES, LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
 const ZEROS = Buffer.alloc(SECTOR_BYTES);
 
 /**
- * 4 MiB of shared memory in which a sector is put together. `Buffer.copy` is used because it copies to shared memory at
- * twice the speed of `set` and `fill`.
+ * 4 MiB of shared memory in which a sector is put together; what an earlier one left is in it. `Buffer.copy` is used
+ * because it copies to shared memory at twice the speed of `set` and `fill`.
  */
 export class Slot {
   readonly buffer = new SharedArrayBuffer(SECTOR_BYTES);
@@ -21,6 +21,11 @@ export class Slot {
   /** Makes `length` bytes from `at` on zero. */
   clear(at: number, length: number): void {
     ZEROS.copy(this.bytes, at, 0, length);
+  }
+
+  /** Makes the bytes from `at` to the end of its block zero, as the files of sectors have them. */
+  clearBlock(at: number): void {
+    this.clear(at, roundUp(at, BLOCK_BYTES) - at);
   }
 }
 
@@ -81,6 +86,18 @@ export class Pack {
     this.items.push(item);
     this.offsets.push(offset);
     return true;
+  }
+
+  /** Makes all bytes zero that are in no item, up to the end of the last block. */
+  clearSlack(): void {
+    const spans = this.items.map(({ size }, i) => ({ at: this.offsets[i]!, size }));
+    spans.sort((a, b) => a.at - b.at);
+    let end = 0;
+    for (const { at, size } of spans) {
+      if (at > end) this.slot.clear(end, at - end);
+      end = at + size;
+    }
+    this.slot.clearBlock(end);
   }
 
   private find(size: number): number | undefined {

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import { SECTOR_BYTES } from '../mdm/merkle.ts';
 import type { Catalog } from './catalog.ts';
@@ -13,7 +11,7 @@ import type { Index } from './index-db.ts';
 import type { Lease } from './lease.ts';
 import { type Item, Pack, Slot } from './packer.ts';
 import { SectorPool, type SectorResult } from './sector-pool.ts';
-import { diskError } from './sector.ts';
+import { Settler } from './settler.ts';
 import type { ContentSink, WriterStats } from './writer.ts';
 
 /** Buffers of 4 MiB that may be filled, hashed and written at once. */
@@ -22,8 +20,6 @@ const SLOTS = Math.min(12, 2 * availableParallelism() + 4);
 const OPEN_PACKS = 2;
 /** Dead bytes that a new sector may carry rather than be hashed again. */
 const TOLERATED_BYTES = SECTOR_BYTES / 64;
-/** Sector files being synced at once; more wait, so that a slow disk slows the import and not the machine. */
-const SYNCS = 16;
 
 /** Where a store keeps its sector files. */
 export interface SectorPlaces {
@@ -59,9 +55,7 @@ export class SectorBuilder {
   /** Items of this import that are to be stored, by the key of their bytes. */
   private readonly fresh = new Map<string, Item>();
 
-  private readonly settling = new Set<Promise<void>>();
-  private readonly temporaries = new Set<string>();
-  private readonly shards = new Set<string>();
+  private readonly settler: Settler;
   private readonly sinks = new Set<ContentSink>();
   private error: Error | undefined;
   private ended = false;
@@ -71,6 +65,11 @@ export class SectorBuilder {
     this.catalog = catalog;
     this.places = places;
     this.lease = lease;
+    this.settler = new Settler(
+      places,
+      (root) => catalog.keepFile(root),
+      (error) => void this.failed(error),
+    );
   }
 
   /** Throws if something has gone wrong. */
@@ -191,6 +190,7 @@ export class SectorBuilder {
   private async process(pack: Pack): Promise<void> {
     this.busy++;
     try {
+      pack.clearSlack();
       const unhashed = pack.items.filter((item) => !item.root);
       const result = await this.hash(pack, unhashed);
       const fresh = this.sort(pack, unhashed, result);
@@ -198,12 +198,11 @@ export class SectorBuilder {
     } catch (error) {
       this.failed(error as Error);
     }
-    this.release(pack.slot, pack.used);
+    this.release(pack.slot);
   }
 
-  /** The slot, of which `used` bytes were written, may be filled again. */
-  private release(slot: Slot, used: number): void {
-    slot.clear(0, used);
+  /** The slot may be filled again, over what lies in it. */
+  private release(slot: Slot): void {
     this.free.push(slot);
     this.busy--;
     this.waiting.shift()?.();
@@ -245,6 +244,7 @@ export class SectorBuilder {
   private async store(pack: Pack, fresh: readonly Item[], root: Uint8Array): Promise<void> {
     const dead = bytesOf(pack.items) - bytesOf(fresh);
     let keep = fresh;
+    let { used } = pack;
     if (dead > TOLERATED_BYTES) {
       // Most of it was known: the rest moves on to the next pack, if there is one with room. Else the known bytes
       // become holes.
@@ -256,10 +256,11 @@ export class SectorBuilder {
         if (!kept.has(item)) pack.slot.clear(at, item.size);
       });
       root = (await this.hash(pack, [])).root;
+      used = Math.max(...keep.map(({ offset, size }) => offset + size));
     }
     if (keep.length === 0) return;
     for (const item of keep) item.extents = [{ sector: root, offset: item.offset, length: item.size }];
-    await this.storeSector(pack.slot, root, Math.max(...keep.map(({ offset, size }) => offset + size)));
+    await this.storeSector(pack.slot, root, used);
   }
 
   private move(item: Item, from: Pack): boolean {
@@ -279,31 +280,9 @@ export class SectorBuilder {
     if (isZeroSector(root) || this.sectors.has(name) || this.catalog.claimSector(root)) return;
     this.sectors.set(name, { root, used });
     const temporary = join(this.places.temporaryDir, `${this.lease.id}-${this.stats.sectors++}`);
-    this.temporaries.add(temporary);
+    this.settler.expect(temporary);
     await this.pool.run({ kind: 'write', buffer: slot.buffer, used, path: temporary });
-    if (this.settling.size >= SYNCS) await Promise.race(this.settling);
-    const settled = this.settle(temporary, root)
-      .catch((cause: unknown) => void this.failed(diskError(cause, 'cannot store a sector')))
-      .finally(() => this.settling.delete(settled));
-    this.settling.add(settled);
-  }
-
-  private async settle(temporary: string, root: Uint8Array): Promise<void> {
-    const file = await open(temporary, 'r');
-    try {
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
-    const path = this.places.pathOf(root);
-    const shard = dirname(path);
-    if (!this.shards.has(shard)) {
-      mkdirSync(shard, { recursive: true, mode: 0o700 });
-      this.shards.add(shard);
-    }
-    this.catalog.keepFile(root);
-    await rename(temporary, path);
-    this.temporaries.delete(temporary);
+    await this.settler.settle(temporary, root);
   }
 
   // --- what comes from elsewhere ---
@@ -320,6 +299,7 @@ export class SectorBuilder {
       slot = this.takeSlot();
     }
     slot.put(data, 0, data.length, 0);
+    slot.clearBlock(data.length);
     void this.processSector(slot, root, data.length);
   }
 
@@ -335,7 +315,7 @@ export class SectorBuilder {
     } catch (error) {
       this.failed(error as Error);
     }
-    this.release(slot, used);
+    this.release(slot);
   }
 
   /** See `ContentWriter.putExtents`. */
@@ -363,7 +343,7 @@ export class SectorBuilder {
   async finish(also?: () => void): Promise<void> {
     await this.flush();
     assert.equal(this.sinks.size, 0, 'every content has all of its bytes before finish');
-    await Promise.all(this.settling);
+    await this.settler.idle();
     this.check();
     await checkExtents(
       this.foreign,
@@ -371,12 +351,7 @@ export class SectorBuilder {
       (root) => this.sectors.has(sectorKey(root)) || this.catalog.claimSector(root),
       this.places.pathOf,
     );
-    try {
-      for (const dir of this.shards) await syncDir(dir);
-      if (this.shards.size > 0) await syncDir(dirname(this.places.temporaryDir));
-    } catch (error) {
-      throw diskError(error, 'cannot sync the sectors of an import');
-    }
+    await this.settler.syncNames();
     this.index.transaction(() => {
       for (const { root, used } of this.sectors.values()) this.catalog.putSector(root, used);
       for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
@@ -392,8 +367,7 @@ export class SectorBuilder {
     if (this.ended) return;
     this.ended = true;
     await this.pool.close();
-    await Promise.allSettled(this.settling);
-    for (const path of this.temporaries) await rm(path, { force: true }).catch(() => {});
+    await this.settler.giveUp();
     this.lease.release();
   }
 }
@@ -410,14 +384,4 @@ function extentsOf(items: readonly Item[]): Extent[] {
       return extents;
     }),
   );
-}
-
-/** Makes the names in a directory durable (fsync(2): the directory itself needs it). */
-async function syncDir(path: string): Promise<void> {
-  const dir = await open(path, 'r');
-  try {
-    await dir.sync();
-  } finally {
-    await dir.close();
-  }
 }

@@ -34,10 +34,6 @@ export default class Images extends PgCommand {
   ];
   static override flags = {
     ...listFlags,
-    all: Flags.boolean({
-      char: 'a',
-      description: 'as docker has it; pg keeps no intermediate images, so nothing more is shown',
-    }),
     filter: Flags.string({
       description: 'only images with: dangling=true|false, label=KEY[=VALUE], reference=PATTERN',
       helpValue: 'KEY=VALUE',

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import Docker from 'dockerode';
+import type Docker from 'dockerode';
 import { PgError } from '../../mdm/error.ts';
 import { formatReference, parseImageName } from '../reference.ts';
 import { DockerArchiveSource } from './docker-archive.ts';
@@ -40,8 +40,8 @@ export async function findEngine(kind: EngineKind, env: Env): Promise<Engine | n
   const sockets = named ? [] : usualSockets(kind, env).filter((path) => existsSync(path));
   for (const host of named ? [named] : sockets.map((path) => `unix://${path}`)) {
     try {
-      await connect(host, env, PING_TIMEOUT_MS).ping();
-      return { client: connect(host, env), host };
+      await (await connect(host, env, PING_TIMEOUT_MS)).ping();
+      return { client: await connect(host, env), host };
     } catch (cause) {
       if (cause instanceof PgError) throw cause;
       if (named) {
@@ -89,7 +89,9 @@ function contextHost(env: Env): string | undefined {
   }
 }
 
-function connect(host: string, env: Env, timeout?: number): Docker {
+async function connect(host: string, env: Env, timeout?: number): Promise<Docker> {
+  // Loaded when there is an engine to ask: it takes 0.1 s.
+  const { default: Docker } = await import('dockerode');
   const unix = /^unix:\/\/(.+)$/.exec(host);
   const limit = timeout === undefined ? {} : { timeout };
   if (unix?.[1]) return new Docker({ socketPath: unix[1], ...limit });

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { tooLarge } from './manifest.ts';
 
-/** Bytes per read of a blob. */
-const READ_BYTES = 1024 * 1024;
+/** Bytes per read of a blob: few enough to be in the processor's cache still when they are hashed and copied. */
+const READ_BYTES = 512 * 1024;
+/** Buffers that reads of a blob take in turn: one with the consumer, one it has asked for, one being read. */
+const READ_BUFFERS = 3;
 
 /**
  * Read-only files by relative path. Paths come from checked digests or are looked up in a table, never joined from
@@ -19,7 +21,9 @@ export interface FileSet {
   sizeOf(path: string): Promise<number | null>;
   /** The whole of a small file, null when there is none. Throws DOCUMENT_TOO_LARGE over `limitBytes`. */
   readWhole(path: string, limitBytes: number): Promise<Buffer | null>;
-  /** The file in pieces, each a buffer of its own. Throws FILE_MISSING, TRUNCATED. */
+  /**
+   * The file in pieces; each is valid until the second one after it is asked for. Throws FILE_MISSING, TRUNCATED.
+   */
   stream(path: string, signal?: AbortSignal): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
@@ -79,7 +83,7 @@ export class DirectoryFiles implements FileSet {
   }
 }
 
-/** `length` bytes of a file from `offset`, in fresh buffers, the next read under way while this one is used. */
+/** `length` bytes of a file from `offset`, in pieces as `FileSet.stream` gives them; the next read is under way while one is used. */
 export async function* readRange(
   handle: FileHandle,
   offset: number,
@@ -88,8 +92,12 @@ export async function* readRange(
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const end = offset + length;
+  // The same memory again and again: a new buffer for each read costs as much as the read itself.
+  const buffers: Buffer[] = [];
+  let reads = 0;
   const readAt = (from: number): Promise<Buffer> => {
-    const read = readExactly(handle, from, Math.min(READ_BYTES, end - from), what);
+    const buffer = (buffers[reads++ % READ_BUFFERS] ??= Buffer.allocUnsafeSlow(Math.min(READ_BYTES, length)));
+    const read = readInto(handle, buffer.subarray(0, Math.min(READ_BYTES, end - from)), from, what);
     read.catch(() => undefined);
     return read;
   };
@@ -110,9 +118,12 @@ export async function* readRange(
 
 /** Exactly `length` bytes from `offset`, in a buffer of their own. Throws TRUNCATED when the file ends before. */
 export async function readExactly(handle: FileHandle, offset: number, length: number, what: string): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafeSlow(length);
-  for (let done = 0; done < length;) {
-    const { bytesRead } = await handle.read(buffer, done, length - done, offset + done);
+  return readInto(handle, Buffer.allocUnsafeSlow(length), offset, what);
+}
+
+async function readInto(handle: FileHandle, buffer: Buffer, offset: number, what: string): Promise<Buffer> {
+  for (let done = 0; done < buffer.length;) {
+    const { bytesRead } = await handle.read(buffer, done, buffer.length - done, offset + done);
     if (bytesRead === 0) {
       throw new PgError('TRUNCATED', `${what} ends after ${offset + done} bytes, in the middle of something`, {
         hint: 'fetch or copy the file again',

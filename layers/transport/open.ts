@@ -2,12 +2,11 @@
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { PgError } from '../../mdm/error.ts';
-import { formatReference, parseImageName } from '../reference.ts';
+import { formatReference, parseImageName, type Reference } from '../reference.ts';
 import { resolveBareName } from './bare-name.ts';
 import { DirectorySource } from './directory.ts';
 import { DockerArchiveSource } from './docker-archive.ts';
 import { findEngine, noEngine, saveFromEngine } from './docker-daemon.ts';
-import { RegistrySource } from './docker-registry.ts';
 import { DirectoryFiles, unreadable } from './files.ts';
 import { OciLayoutSource } from './oci-layout.ts';
 import type { ImageSource, SourceOptions, TransportName } from './source.ts';
@@ -27,7 +26,7 @@ export async function openSource(source: string, options: SourceOptions = {}): P
   const { transport, rest } = splitTransport(source);
   switch (transport) {
     case 'docker':
-      return new RegistrySource(parseImageName(rest), options);
+      return await openRegistry(parseImageName(rest), options);
     case 'docker-daemon': {
       const engine = await findEngine('docker', options.env ?? process.env);
       if (engine === null) throw noEngine('docker');
@@ -97,10 +96,16 @@ async function openBareName(name: string, options: SourceOptions): Promise<Image
   const found = await resolveBareName(name, options);
   const source: ImageSource =
     found.origin === 'registry'
-      ? new RegistrySource(found.reference, options)
+      ? await openRegistry(found.reference, options)
       : await saveFromEngine(found.engine, found.origin, formatReference(found.reference), options);
   source.why = found.why;
   return source;
+}
+
+/** What speaks to registries is loaded when one is to be asked: an archive is there sooner without. */
+async function openRegistry(reference: Reference, options: SourceOptions): Promise<ImageSource> {
+  const { RegistrySource } = await import('./docker-registry.ts');
+  return new RegistrySource(reference, options);
 }
 
 /** PATH[:REF] at the first colon, as skopeo does, unless a file has that colon in its name. */

@@ -93,8 +93,8 @@ export interface ImageSource {
    */
   manifest(platform?: Platform): Promise<SourceImage>;
   /**
-   * The layer's blob as stored (compressed or not), verified in the stream; several may be open at once. Leaving the
-   * loop early closes it. The stream ends with DIGEST_MISMATCH, SIZE_MISMATCH or TRUNCATED where the bytes are not what
+   * The layer's blob as stored (compressed or not), verified in the stream; several may be open at once. A piece is
+   * valid until the second one after it is asked for. Leaving the loop early closes it. The stream ends with DIGEST_MISMATCH, SIZE_MISMATCH or TRUNCATED where the bytes are not what
    * the manifest promised.
    */
   openBlob(layer: LayerBlob, signal?: AbortSignal): AsyncIterable<Uint8Array>;

@@ -64,6 +64,25 @@ describe('store: sector files', () => {
     assert.deepEqual(offsets, [0, 5056, 8192, 5184, 13_248, 16_384]);
   });
 
+  it('have the root they are named by when some of what was to be in them is known', async () => {
+    const known = noise(20_000, 1);
+    await importAll(store, [known]);
+    await importAll(store, [noise(1_000_000, 2), known]);
+    assert.deepEqual((await store.verify()).problems, []);
+  });
+
+  it('are zero between contents, whatever was in the buffer before', async () => {
+    const first = Array.from({ length: 13 }, (_, i) => noise(SECTOR_BYTES, i + 1));
+    const second = Array.from({ length: 60 }, (_, i) => noise(5000, i + 100));
+    const refs = await importAll(store, [...first, ...second]);
+    for (const ref of refs.slice(first.length)) {
+      const { offset, length } = store.contentExtents(ref)![0]!;
+      const slack = readFileSync(fileOf(ref)).subarray(offset + length, Math.ceil((offset + length) / 4096) * 4096);
+      assert.ok(slack.equals(Buffer.alloc(slack.length)), `after the content at ${offset}`);
+    }
+    assert.deepEqual((await store.verify()).problems, []);
+  });
+
   it('give an error that names sector, block and file for any flipped bit; other contents are served', async () => {
     const [first, second] = [noise(50_000, 1), noise(50_000, 2)];
     const [a, b] = await importAll(store, [first, second]);

@@ -10,7 +10,7 @@ import type { SampleImage } from './samples.ts';
 
 export async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const all: Uint8Array[] = [];
-  for await (const chunk of chunks) all.push(chunk);
+  for await (const chunk of chunks) all.push(Buffer.from(chunk)); // a piece does not stay
   return Buffer.concat(all);
 }
 
