@@ -5,7 +5,7 @@ import { PgCommand } from '../../base.ts';
 export default class PeerAdd extends PgCommand {
   static override summary = 'Make another node known to this one, so that containers can move between them.';
   static override description =
-    'Both nodes must know each other. What `pg node id` prints on the other host is what goes here. Given again with the same name and id, the address is replaced.';
+    'Both nodes must know each other. What `pg node id` prints on the other host is what goes here. Given again with the same name and id, the address is replaced.\n\nA known peer may move containers here, and they run with the options that they were given there: trust it as you trust root on this host.';
   static override examples = [
     '<%= config.bin %> peer add node-b 192.0.2.7:7411 12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq',
     '<%= config.bin %> peer add node-b [2001:db8::7] 12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq',
