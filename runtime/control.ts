@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { createConnection, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { fromErrorData, type PgErrorData } from '../mdm/error.ts';
@@ -134,12 +134,16 @@ export function withSocketPath<T>(path: string, action: (usable: string) => T): 
 
 export const shimSocketPath = (roots: Roots, id: string): string => join(containerRunDir(roots, id), SOCKET_NAME);
 
-/** Listens where the commands will look for this container's shim. bind(2) happens before it returns. */
+/**
+ * Listens where the commands will look for this container's shim. bind(2) happens before it returns. The container's lock is held: a socket
+ * that is there already is a dead shim's.
+ */
 export function listenControl(roots: Roots, id: string, server: Server): Promise<void> {
   return withSocketPath(
     shimSocketPath(roots, id),
     (path) =>
       new Promise((resolve, reject) => {
+        rmSync(path, { force: true });
         server.once('error', reject);
         server.listen(path, () => resolve());
       }),

@@ -3,6 +3,7 @@ import { createServer, Socket } from 'node:net';
 import { prepareMount } from '../fs/mount.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
 import { containerRunDir } from '../store/paths.ts';
+import { diskError, isDiskFull } from '../store/sector.ts';
 import { type AttachOptions, ConnectionReader, connectShim, listenControl, type Request } from './control.ts';
 import { usage, cgroupPids } from './cgroup.ts';
 import { waitLock } from './lock.ts';
@@ -51,7 +52,8 @@ class Connection {
       after?.();
     } catch (error) {
       if (process.env['PG_DEBUG']) process.stderr.write(`${request.op}: ${(error as Error).stack}\n`);
-      this.socket.write(`${JSON.stringify({ ok: false, error: toErrorData(error) })}\n`);
+      const told = isDiskFull(error) ? diskError(error, `container ${container?.record.name ?? ''}`.trimEnd()) : error;
+      this.socket.write(`${JSON.stringify({ ok: false, error: toErrorData(told) })}\n`);
     }
   }
 
@@ -134,13 +136,13 @@ class Connection {
       // The directory may have gone with what was cleaned up.
       mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
       running = new RunningContainer(roots, id, lock, reaper, trace, startMount);
+      await listenControl(roots, id, server);
     } catch (error) {
       lock.release();
       throw error;
     }
     lives = true;
     void running.ended.then(exitWhenSent);
-    await listenControl(roots, id, server);
     await running.start(attach === null ? null : { client: this.socket, options: attach });
     container = running;
     return { trace: trace.phases };

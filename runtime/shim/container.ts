@@ -92,8 +92,8 @@ export class RunningContainer {
       restartCount: 0,
       wasLost: false,
     });
-    this.save();
     try {
+      this.save();
       await mkdir(rootPathOf(this.roots, this.record.id), { recursive: true, mode: 0o700 });
       const [mounted, connected] = await Promise.allSettled([this.mountRoot(), this.connect()]);
       for (const step of [mounted, connected]) if (step.status === 'rejected') throw step.reason;
