@@ -6,7 +6,7 @@ import { formatAddress } from '../grid/peers.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore } from '../store/store.ts';
-import { startContainer } from './containers.ts';
+import { reviveContainers, startContainer } from './containers.ts';
 import type { ControlClient } from './control.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
 import { tryLock } from './lock.ts';
@@ -82,6 +82,8 @@ export async function runNode(
     await recover('').catch((error) => log(`looking after unfinished moves: ${toErrorData(error).message}`));
   };
   await watch();
+  const revived = await reviveContainers(roots, (name, error) => log(`${name} is not brought back: ${error.message}`));
+  for (const id of revived) log(`container ${id.slice(0, 12)} is brought back, as its restart policy says`);
   const timer = setInterval(() => void watch(), RECOVER_MS);
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
   clearInterval(timer);

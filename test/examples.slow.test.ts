@@ -4,12 +4,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { imageArchive } from '../examples/images/build.ts';
+import { removeBridge } from '../runtime/network/bridge.ts';
+import { resolveRoots } from '../store/paths.ts';
 
 const EXAMPLES = join(dirname(fileURLToPath(import.meta.url)), '../examples');
 const able = process.getuid?.() === 0;
 
 /** Runs an example with a data directory of its own and returns what it printed; nothing may be left mounted or running. */
-function runExample(script: string, image: string): string {
+async function runExample(script: string, image: string): Promise<string> {
   const root = mkdtempSync('/var/tmp/pg-test-example-');
   try {
     const result = spawnSync(join(EXAMPLES, script), {
@@ -27,6 +29,7 @@ function runExample(script: string, image: string): string {
     assert.deepEqual(left, [], `${script} left processes`);
     return result.stdout;
   } finally {
+    await removeBridge(resolveRoots(root, {}, 0));
     rmSync(root, { recursive: true, force: true });
   }
 }
@@ -48,24 +51,24 @@ describe('the examples', function () {
     }
   });
 
-  it('nginx.sh keeps what a visitor wrote over a restart', () => {
-    const out = runExample('nginx.sh', 'nginx');
+  it('nginx.sh keeps what a visitor wrote over a restart', async () => {
+    const out = await runExample('nginx.sh', 'nginx');
     assert.match(out, /nginx on PromiseGrid/);
     assert.match(out, /^hello, grid$/m);
     assert.match(out, /^A \/srv\/notes\/hello.txt$/m);
   });
 
-  it('redis-counter.sh loses no increment that was answered', () => {
-    assert.match(runExample('redis-counter.sh', 'redis'), /^10\s*$/m);
+  it('redis-counter.sh loses no increment that was answered', async () => {
+    assert.match(await runExample('redis-counter.sh', 'redis'), /^10\s*$/m);
   });
 
-  it('postgres.sh shows the same table after stop and start', () => {
-    const sums = runExample('postgres.sh', 'postgres').match(/^100000\|[0-9a-f]{32}$/gm);
+  it('postgres.sh shows the same table after stop and start', async () => {
+    const sums = (await runExample('postgres.sh', 'postgres')).match(/^100000\|[0-9a-f]{32}$/gm);
     assert.equal(sums?.length, 2);
     assert.equal(sums![0], sums![1]);
   });
 
-  it('two-nodes.sh moves nginx to the other node and back, twice in a row', () => {
-    for (let i = 0; i < 2; i++) assert.match(runExample('two-nodes.sh', 'nginx'), /^shown: .*equal roots$/m);
+  it('two-nodes.sh moves nginx to the other node and back, twice in a row', async () => {
+    for (let i = 0; i < 2; i++) assert.match(await runExample('two-nodes.sh', 'nginx'), /^shown: .*equal roots$/m);
   });
 });
