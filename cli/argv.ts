@@ -1,4 +1,23 @@
 /**
+ * A command line with what stands before the command taken care of, as docker takes it: `pg --root DIR ps` (the root then stands in `env`),
+ * `pg help ps` and `pg ps -h`.
+ */
+export function takeGlobals(words: readonly string[], env: NodeJS.ProcessEnv): string[] {
+  const [first, second, ...rest] = words;
+  if (first === '--root' && second !== undefined && rest.length > 0) {
+    env['PG_ROOT'] = second;
+    return takeGlobals(rest, env);
+  }
+  if (first?.startsWith('--root=') && second !== undefined) {
+    env['PG_ROOT'] = first.slice('--root='.length);
+    return takeGlobals([second, ...rest], env);
+  }
+  if (first === 'help') return [...words.slice(1), '--help'];
+  if (second === '-h' && rest.length === 0) return [first!, '--help'];
+  return [...words];
+}
+
+/**
  * Flags without a value, of the commands that take another command behind their own arguments. Everything else that begins with a dash
  * has one. A test compares this with the commands.
  */

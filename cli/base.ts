@@ -27,8 +27,9 @@ export abstract class PgCommand extends Command {
   ): Promise<void> {
     if (error.oclif?.exit !== undefined && error.code === 'EEXIT') throw error;
     if (process.env['PG_DEBUG']) process.stderr.write(`${error.stack ?? error.message}\n`);
-    process.stderr.write(`pg: ${error.message}\n`);
-    if (isPgError(error) && error.hint !== undefined) process.stderr.write(`    ${error.hint}\n`);
+    const { message, hint } = isPgError(error) ? error : usageError(error, this.id ?? '');
+    process.stderr.write(`pg: ${message}\n`);
+    if (hint !== undefined) process.stderr.write(`    ${hint}\n`);
     this.exit(isPgError(error) ? (EXIT_OF_CODE[error.code] ?? EXIT_ENGINE) : EXIT_ENGINE);
   }
 
@@ -40,4 +41,15 @@ export abstract class PgCommand extends Command {
       });
     }
   }
+}
+
+/** What oclif says of a command line, in pg's words: it does not know that flags stand before the image, and names no command. */
+function usageError(error: Error & { args?: unknown }, command: string): { message: string; hint?: string } {
+  const lines = error.message.split('\n');
+  if (lines.at(-1) !== 'See more help with --help') return { message: error.message };
+  const hint = `pg ${command.replaceAll(':', ' ')} --help shows its arguments and flags`;
+  if (!lines[0]!.startsWith('Missing') || !Array.isArray(error.args))
+    return { message: lines.slice(0, -1).join('\n'), hint };
+  const names = (error.args as { name: string }[]).map(({ name }) => name.toUpperCase());
+  return { message: `pg ${command.replaceAll(':', ' ')} needs ${names.join(' and ')}`, hint };
 }

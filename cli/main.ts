@@ -1,11 +1,12 @@
 import { enableCompileCache } from 'node:module';
+import { separateCommand, takeGlobals } from './argv.ts';
 
 // Compiled code is kept between calls: it halves the time to the first line of a command.
 enableCompileCache();
-if (process.argv[2] === 'run') {
+const words = takeGlobals(process.argv.slice(2), process.env);
+if (words[0] === 'run') {
   const { startEarly } = await import('./early-shim.ts');
-  startEarly(process.argv.slice(2));
+  startEarly(words);
 }
 const { execute } = await import('@oclif/core/execute');
-const { separateCommand } = await import('./argv.ts');
-await execute({ dir: import.meta.url, args: separateCommand(process.argv.slice(2)) });
+await execute({ dir: import.meta.url, args: separateCommand(words) });

@@ -52,6 +52,12 @@ export function parseVolume(text: string): VolumeMount {
   if (!posix.isAbsolute(target!)) {
     throw bad(`invalid volume specification: '${text}': mount path must be absolute`);
   }
+  if (posix.normalize(target!) === '/') {
+    throw bad(
+      `invalid volume specification: '${text}': destination can't be '/'`,
+      "the container's root is its image's",
+    );
+  }
   const modes = mode.split(',');
   const unknown = modes.find((word) => !['ro', 'rw', 'z', 'Z', 'rprivate', 'nocopy'].includes(word));
   if (unknown !== undefined) throw bad(`invalid mode: ${unknown}`, 'a volume is ro or rw');
@@ -71,6 +77,7 @@ export function parseVolume(text: string): VolumeMount {
 function parseTmpfs(text: string): { target: string; options: string[] } {
   const [target, options = ''] = text.split(':');
   if (!posix.isAbsolute(target!)) throw bad(`invalid tmpfs: '${text}': the path must be absolute`);
+  if (posix.normalize(target!) === '/') throw bad(`invalid tmpfs: '${text}': destination can't be '/'`);
   return { target: target!, options: options.split(',').filter(Boolean) };
 }
 

@@ -2,7 +2,7 @@ import { PgError } from '../mdm/error.ts';
 
 /**
  * The part of Go's text/template that Docker's users type after `--format`: fields, pipelines, variables-free `range`, `if`,
- * `with`, `else`, `end`, and the functions json, join, split, lower, upper, title, len, index, println, eq, ne, not, and, or.
+ * `with`, `else`, `end`, and the functions json, join, split, lower, upper, title, len, index, printf, println, eq, ne, not, and, or.
  */
 export function renderTemplate(template: string, data: unknown): string {
   const parser = new Parser(tokenize(template));
@@ -12,7 +12,7 @@ export function renderTemplate(template: string, data: unknown): string {
 
 type Node =
   | { kind: 'text'; text: string }
-  | { kind: 'value'; pipeline: Pipeline }
+  | { kind: 'value'; pipeline: Pipeline; text: string }
   | { kind: 'range' | 'if' | 'with'; pipeline: Pipeline; then: Node[]; otherwise: Node[] };
 type Pipeline = Operand[][];
 type Operand =
@@ -91,7 +91,7 @@ class Parser {
         const otherwise = this.ended === 'else' ? this.block(['end']) : [];
         nodes.push({ kind: word, pipeline, then, otherwise });
       } else if (!token.text.startsWith('/*')) {
-        nodes.push({ kind: 'value', pipeline: parsePipeline(token.text) });
+        nodes.push({ kind: 'value', pipeline: parsePipeline(token.text), text: token.text });
       }
     }
   }
@@ -145,6 +145,21 @@ function show(value: unknown): string {
   return String(value);
 }
 
+/** The verbs s, v, d, q, t and f of Go's fmt, with a width, `-` and a precision. */
+function printf(format: string, values: unknown[]): string {
+  return format.replace(
+    /%(-?)(\d*)(?:\.(\d+))?([svdqtf%])/g,
+    (_, left: string, width: string, precision: string, verb: string) => {
+      if (verb === '%') return '%';
+      const value = values.shift();
+      let text = verb === 'q' ? JSON.stringify(show(value)) : show(value);
+      if (verb === 'f') text = Number(value).toFixed(precision === undefined ? 6 : Number(precision));
+      else if (precision !== undefined) text = text.slice(0, Number(precision));
+      return left === '' ? text.padStart(Number(width)) : text.padEnd(Number(width));
+    },
+  );
+}
+
 const FUNCTIONS: Record<string, (...args: unknown[]) => unknown> = {
   json: (value) => JSON.stringify(value),
   join: (list, separator) => (list as unknown[]).map(show).join(String(separator)),
@@ -155,7 +170,8 @@ const FUNCTIONS: Record<string, (...args: unknown[]) => unknown> = {
   len: (value) =>
     typeof value === 'string' || Array.isArray(value) ? value.length : Object.keys(value as object).length,
   index: (value, ...keys) =>
-    keys.reduce((at, key) => (at as Record<string, unknown> | undefined)?.[String(key)], value),
+    keys.reduce((at, key) => (at as Record<string, unknown> | undefined)?.[String(key)], value) ?? '',
+  printf: (format, ...values) => printf(String(format), values),
   println: (...values) => `${values.map(show).join(' ')}\n`,
   eq: (a, ...others) => others.some((b) => a === b),
   ne: (a, b) => a !== b,
@@ -198,10 +214,21 @@ function valueOf(operand: Operand, dot: unknown, root: unknown): unknown {
   }
 }
 
+/** A typing error in a script must not pass for an empty value; docker refuses it, too. */
+function noSuchField(action: string, dot: unknown): PgError {
+  const known = dot !== null && typeof dot === 'object' ? Object.keys(dot).join(' ') : '';
+  return new PgError('BAD_TEMPLATE', `template: there is nothing at {{${action}}}`, {
+    ...(known !== '' && { hint: `known: ${known}` }),
+  });
+}
+
 function renderNode(node: Node, dot: unknown, root: unknown): string {
   if (node.kind === 'text') return node.text;
   const value = evaluate(node.pipeline, dot, root);
-  if (node.kind === 'value') return show(value);
+  if (node.kind === 'value') {
+    if (value === undefined) throw noSuchField(node.text, dot);
+    return show(value);
+  }
   const block = (nodes: Node[], at: unknown): string => nodes.map((inner) => renderNode(inner, at, root)).join('');
   if (!truthy(value)) return block(node.otherwise, dot);
   if (node.kind === 'if') return block(node.then, dot);

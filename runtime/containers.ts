@@ -108,7 +108,7 @@ async function shimOf(roots: Roots, ref: string): Promise<{ id: string; client: 
   const client = await connectShim(roots, id);
   if (client !== undefined) return { id, client };
   const { record, state } = await findContainer(roots, id);
-  throw new PgError('NOT_RUNNING', `Container ${ref} is not running`, {
+  throw new PgError('NOT_RUNNING', `Container ${record.name} is not running`, {
     hint:
       state.status === 'created' || state.status === 'exited' ? `pg start ${record.name}` : 'pg ps -a shows its state',
   });
@@ -316,7 +316,17 @@ const MADE_BY_RUNTIME = new Set(['/dev', '/proc', '/sys', '/etc/hostname', '/etc
 export async function containerChanges(roots: Roots, ref: string): Promise<FsChange[]> {
   const id = resolveContainer(roots, ref);
   const changes = await changesOf(roots, id);
-  return changes.filter(({ kind, path }) => kind !== 'A' || !MADE_BY_RUNTIME.has(path));
+  return withoutMountPoints(changes);
+}
+
+/** A directory in which nothing else changed has itself changed only by them. */
+export function withoutMountPoints(changes: FsChange[]): FsChange[] {
+  const hidden = changes.filter(({ kind, path }) => kind === 'A' && MADE_BY_RUNTIME.has(path));
+  const shown = changes.filter((change) => !hidden.includes(change));
+  return shown.filter(({ kind, path }) => {
+    const below = (change: FsChange): boolean => change.path.startsWith(path === '/' ? path : `${path}/`);
+    return kind !== 'C' || !hidden.some(below) || shown.some((change) => change.path !== path && below(change));
+  });
 }
 
 async function changesOf(roots: Roots, id: string): Promise<FsChange[]> {

@@ -7,6 +7,7 @@ import { runFlags } from '../run-flags.ts';
 export default class Create extends PgCommand {
   static override summary = 'Make a container from an image without starting it.';
   static override description = 'Prints its id. The flags are those of pg run.';
+  static override usage = 'create [FLAGS] IMAGE [COMMAND] [ARG...]';
   static override examples = [
     '<%= config.bin %> create --name web -p 8080:80 nginx',
     { description: 'and start it', command: '<%= config.bin %> start web' },

@@ -10,6 +10,7 @@ const many = { multiple: true, multipleNonGreedy: true } as const;
 
 export default class Exec extends PgCommand {
   static override summary = 'Run a command in a running container.';
+  static override usage = 'exec [FLAGS] CONTAINER COMMAND [ARG...]';
   static override examples = [
     '<%= config.bin %> exec -it web bash',
     { description: 'as another user, elsewhere', command: '<%= config.bin %> exec -u www-data -w /var/www web ls' },

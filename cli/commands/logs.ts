@@ -44,8 +44,9 @@ export default class Logs extends PgCommand {
 function tailOf(text: string): number | undefined {
   if (text === 'all') return undefined;
   const lines = Number(text);
-  if (!Number.isInteger(lines) || lines < 0) throw new PgError('BAD_USAGE', `invalid --tail: ${text}`);
-  return lines;
+  if (!Number.isInteger(lines)) throw new PgError('BAD_USAGE', `invalid --tail: ${text}`, { hint: 'a number, or all' });
+  // As docker has it, below zero is all.
+  return lines < 0 ? undefined : lines;
 }
 
 const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };

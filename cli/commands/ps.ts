@@ -102,7 +102,11 @@ function passes({ record, state }: Container, key: string, value: string): boole
 }
 
 function commandOf({ record }: Row, noTrunc: boolean): string {
-  const text = [...record.config.entrypoint, ...record.config.cmd].join(' ');
+  const words = [...record.config.entrypoint, ...record.config.cmd];
+  // As docker has it, the program stands as it is; an argument with a space in it is quoted.
+  const text = words
+    .map((word, i) => (i > 0 && word.includes(' ') ? `'${word.replaceAll("'", "\\'")}'` : word))
+    .join(' ');
   return `"${noTrunc || text.length <= COMMAND_SHOWN ? text : `${text.slice(0, COMMAND_SHOWN - 1)}…`}"`;
 }
 

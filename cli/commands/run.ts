@@ -19,6 +19,7 @@ export default class Run extends PgCommand {
   static override description = `Without -d the container's output is shown and its exit code is pg's; signals are passed on to it. -i gives it
 this command's stdin, -t a terminal; Ctrl-P Ctrl-Q leaves it running. What it writes goes to the log of its writable layer; the paths an
 image names as volumes are part of that layer, too.`;
+  static override usage = 'run [FLAGS] IMAGE [COMMAND] [ARG...]';
   static override examples = [
     '<%= config.bin %> run --rm -it debian bash',
     { description: 'A web server in the background', command: '<%= config.bin %> run -d --name web -p 8080:80 nginx' },

@@ -10,6 +10,7 @@ const run = promisify(execFile);
 
 export default class Top extends PgCommand {
   static override summary = "List a container's processes.";
+  static override usage = 'top CONTAINER [OPTIONS OF PS...]';
   static override examples = ['<%= config.bin %> top web', '<%= config.bin %> top web -o pid,rss,args'];
   static override args = {
     container: Args.string({ description: 'name or id', required: true }),

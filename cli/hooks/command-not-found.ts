@@ -1,12 +1,28 @@
 import type { Hook } from '@oclif/core/hooks';
 import { EXIT_ENGINE } from '../base.ts';
 
+/** What docker's users type, and what it is called here. */
+const DOCKER_WORDS: Record<string, string> = {
+  build: "podman build makes images; 'pg import' takes them from there",
+  container: "'pg ps' lists containers; their commands stand alone: 'pg rm', 'pg inspect'",
+  image: "'pg images' lists images; their commands stand alone: 'pg rmi', 'pg inspect', 'pg import'",
+  info: "'pg doctor' says what this machine can do",
+  load: "'pg import docker-archive:FILE'",
+  login: "pg uses the logins of docker and podman: 'docker login', 'podman login' or 'skopeo login'",
+  prune: "'pg gc' gives back what nothing needs",
+  pull: "'pg import NAME'",
+  save: "'pg export IMAGE docker-archive:FILE'",
+  system: "'pg gc' gives back what nothing needs; 'pg doctor' says what this machine can do",
+  version: "'pg --version'",
+};
+
 /** `pg imprt`: says so as docker does, with the nearest command there is. */
 const commandNotFound: Hook.CommandNotFound = async function ({ config, id }) {
   const typed = id.split(':')[0]!;
   const known = [...new Set(config.commands.filter((c) => !c.hidden).map((c) => c.id.split(':')[0]!))];
   const nearest = known.toSorted((a, b) => distance(typed, a) - distance(typed, b))[0];
-  const guess = nearest !== undefined && distance(typed, nearest) <= 2 ? `did you mean 'pg ${nearest}'? ` : '';
+  const near = nearest !== undefined && distance(typed, nearest) <= 2 ? `did you mean 'pg ${nearest}'? ` : '';
+  const guess = Object.hasOwn(DOCKER_WORDS, typed) ? `${DOCKER_WORDS[typed]}; ` : near;
   process.stderr.write(`pg: '${typed}' is not a pg command\n    ${guess}see 'pg --help'\n`);
   this.exit(EXIT_ENGINE);
 };

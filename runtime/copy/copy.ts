@@ -30,6 +30,9 @@ function takeApart(path: string): Target {
   return { parent: `/${parts.join('/')}`, name, contentsOnly, asDirectory };
 }
 
+/** As many as the kernel follows (path_resolution(7)). */
+const LINKS_MAX = 40;
+
 const code = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 
 async function openDirectory(place: Place, path: string): Promise<SafeDir | undefined> {
@@ -39,6 +42,23 @@ async function openDirectory(place: Place, path: string): Promise<SafeDir | unde
     if (code(error) === 'ENOENT' || code(error) === 'ENOTDIR') return undefined;
     throw error;
   }
+}
+
+/** Where a path leads when symlinks that it ends in are followed, inside its tree. PgError('NO_SUCH_FILE') when they go round in circles. */
+async function endOfLinks(place: Place): Promise<string> {
+  let { path } = place;
+  for (let links = 0; links < LINKS_MAX; links++) {
+    const { parent, name } = takeApart(path);
+    const dir = await openDirectory(place, parent);
+    try {
+      if (dir?.lstat(name)?.isSymbolicLink() !== true) return path;
+      const target = Buffer.from(dir.readlink(name), 'latin1').toString('utf8');
+      path = target.startsWith('/') ? target : `${parent}/${target}`;
+    } finally {
+      dir?.close();
+    }
+  }
+  throw new PgError('NO_SUCH_FILE', `too many levels of symbolic links: ${place.path}`);
 }
 
 /** The entries of a source, named `as`, or (undefined) by their own name. PgError('NO_SUCH_FILE'). */
@@ -63,13 +83,14 @@ async function withSource<T>(
       opened.close();
     }
   }
-  const dir = await openDirectory(place, parent);
+  const found = follow ? takeApart(await endOfLinks(place)) : { parent, name };
+  const dir = await openDirectory(place, found.parent);
   try {
-    const stat = dir?.lstat(name);
+    const stat = dir?.lstat(found.name);
     if (dir === undefined || stat === undefined || (asDirectory && !stat.isDirectory())) {
       throw new PgError('NO_SUCH_FILE', `Could not find the file ${place.path}`);
     }
-    return await action(stat.isDirectory(), contentsOnly, name, (as) => walk(dir, name, as));
+    return await action(stat.isDirectory(), contentsOnly, name, (as) => walk(dir, found.name, as));
   } finally {
     dir?.close();
   }

@@ -26,7 +26,9 @@ const CASES: [template: string, shown: string][] = [
   ['{{if eq .Name "web" "db"}}yes{{end}}', 'yes'],
   ['{{if not .Empty}}empty{{end}}', 'empty'],
   ['{{range .Ports}}{{$.Name}}:{{.Host}} {{end}}', 'web:80 web:443 '],
-  ['{{.Missing}}', '<no value>'],
+  ['{{if .Missing}}yes{{else}}no{{end}}', 'no'],
+  ['{{printf "%-5s|%3d|%q|%.2s|%%" .Name 7 .Name .Name}}', 'web  |  7|"web"|we|%'],
+  ['{{index .Labels "none"}}', ''],
   ['a {{- .Name -}} b', 'awebb'],
   ['{{join (split "a,b" ",") "+"}}', 'a+b'],
   ['{{.Name}}\\t{{.State.Pid}}', 'web\t7'],
@@ -38,7 +40,15 @@ describe('Go templates', () => {
     it(template, () => assert.equal(renderTemplate(template, DATA), shown));
   }
 
-  for (const template of ['{{.Name', '{{range .Ports}}', '{{end}}', '{{nosuch .Name}}', '{{}}', '{{.Name | }}']) {
+  for (const template of [
+    '{{.Name',
+    '{{range .Ports}}',
+    '{{end}}',
+    '{{nosuch .Name}}',
+    '{{}}',
+    '{{.Name | }}',
+    '{{.Missing}}',
+  ]) {
     it(`refuses ${template}`, () => {
       assert.throws(
         () => renderTemplate(template, DATA),

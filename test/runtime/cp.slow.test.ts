@@ -100,6 +100,21 @@ describe('pg cp', function () {
     assert.equal(await inside('cat /while-stopped'), 'content');
   });
 
+  it('follows a symlink that the source is, with -L', async () => {
+    await inside(
+      'mkdir /links; echo end > /links/end; cd /links; ln -s end one; ln -s /links/one two; ln -s loop loop',
+    );
+    await pg.ok('cp', 'box:/links/two', at('kept'));
+    assert.equal(readlinkSync(at('kept')), '/links/one');
+    await pg.ok('cp', '-L', 'box:/links/two', at('followed'));
+    assert.ok(lstatSync(at('followed')).isFile());
+    assert.equal(readFileSync(at('followed'), 'utf8'), 'end\n');
+    symlinkSync('tree/file', at('here'));
+    await pg.ok('cp', '-L', at('here'), 'box:/links/');
+    assert.equal(await inside('cat /links/here; readlink /links/here || true'), 'content');
+    assert.match((await pg.pg('cp', '-L', 'box:/links/loop', at('x'))).stderr, /too many levels of symbolic links/);
+  });
+
   it('says what is wrong', async () => {
     const wrong: [string[], RegExp][] = [
       [['box:/nosuch', at('x')], /Could not find the file \/nosuch/],

@@ -86,6 +86,8 @@ describe('pg run', function () {
     for (const flags of [
       ['-p', 'x:y'],
       ['-v', '/a:relative'],
+      ['-v', '/tmp:/'],
+      ['--tmpfs', '/.'],
       ['--memory', 'lots'],
       ['--restart', 'sometimes'],
       ['--cap-add', 'FLY'],
