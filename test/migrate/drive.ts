@@ -72,7 +72,11 @@ const verbs: Record<string, (...args: never[]) => Promise<unknown>> = {
         env: [],
         privileged: false,
       };
-      execContainer(roots, name, exec, { onFrame, options }).catch(reject);
+      execContainer(roots, name, exec, { onFrame, options }).catch(async (error: Error) => {
+        const { state } = await findContainer(roots, name);
+        error.message += ` (${JSON.stringify(state)})`;
+        reject(error);
+      });
     });
     const code = await ended;
     const text = Buffer.concat(output).toString();
