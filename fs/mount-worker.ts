@@ -1,5 +1,6 @@
+import { fdatasyncSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
-import { toErrorData } from '../mdm/error.ts';
+import { PgError, toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
 import { openStore } from '../store/store.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
@@ -9,7 +10,7 @@ import { Server } from './fuse/serve.ts';
 import { type Log, openLog } from './log/log.ts';
 import type { FsStats } from './mount.ts';
 import { ENDED, SyncRing, WANT } from './sync-ring.ts';
-import { FsError, isFsError } from './view/error.ts';
+import { FsError } from './view/error.ts';
 import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
 
@@ -22,7 +23,9 @@ class MountWorker {
   /** null when nothing is written here. */
   private readonly log: Log | null;
   private readonly server: Server;
+  /** Bytes of the log that were written to its file, and the number of the commit entry that ends them. */
   private flushed = 0;
+  private flushedSequence = 0;
   private seeksResumed = 0;
   private failure: string | null = null;
 
@@ -65,23 +68,39 @@ class MountWorker {
     if (this.log === null) return true;
     this.flush();
     if (this.flushed <= this.ring.syncedSize) return true;
-    if (this.ring.post(this.flushed, uniqueLow, uniqueHigh)) return false;
-    this.ring.drain();
-    return this.sync(uniqueLow, uniqueHigh);
+    if (this.postSync(uniqueLow, uniqueHigh)) return false;
+    this.syncHere();
+    return true;
+  }
+
+  /** The ring is full. Waiting for the syncer is no way out: it may be waiting for the kernel, and the kernel for this thread. */
+  private syncHere(): void {
+    try {
+      fdatasyncSync(this.log!.fd);
+    } catch (error) {
+      this.fail(`fdatasync of the log failed: ${(error as Error).message}`, error);
+      throw error;
+    }
+  }
+
+  private postSync(uniqueLow: number, uniqueHigh: number): boolean {
+    return this.ring.post(this.flushed, this.flushedSequence, uniqueLow, uniqueHigh);
   }
 
   private flush(): void {
     this.noteSynced();
     if (this.failure !== null) throw new FsError('EIO', this.failure);
-    if (!this.view.dirty()) return;
+    const log = this.log!;
     try {
-      this.flushed = this.view.flush();
+      if (this.view.dirty()) this.view.flush();
     } catch (error) {
-      // A full disk loses nothing: what could not be written stays in memory until there is space.
-      if (isFsError(error, 'ENOSPC')) throw error;
-      this.fail(`writing the log failed: ${(error as Error).message}`, error);
+      // A full disk is no failure: nothing is lost, and space may come.
+      if (log.failure !== undefined) this.fail(`writing the log failed: ${(error as Error).message}`, error);
       throw error;
     }
+    // The log also writes when its buffer is full: what it says counts, not what was flushed here.
+    this.flushed = log.written;
+    this.flushedSequence = log.lastSequence;
   }
 
   /** Tells the view what the syncer did meanwhile. */
@@ -124,7 +143,7 @@ class MountWorker {
     try {
       this.flush();
       if (this.view.checkpointDue()) this.view.checkpoint();
-      else if (this.flushed > this.ring.syncedSize) this.ring.post(this.flushed, 0, 0);
+      else if (this.flushed > this.ring.syncedSize) this.postSync(0, 0);
     } catch {
       // Reported by `flush`; whoever calls fsync gets the error.
     }
@@ -134,9 +153,8 @@ class MountWorker {
   private commit(): { epoch: number; size: number } {
     if (this.log === null) return { epoch: 0, size: 0 };
     this.flush();
-    if (this.flushed > this.ring.syncedSize && !this.ring.post(this.flushed, 0, 0)) {
-      this.ring.drain();
-      return this.commit();
+    if (this.flushed > this.ring.syncedSize && !this.postSync(0, 0)) {
+      throw new PgError('MOUNT_BUSY', 'too many requests wait for the disk', { hint: 'try again' });
     }
     return { epoch: this.log.epoch, size: this.flushed };
   }
@@ -177,7 +195,7 @@ class MountWorker {
       bytesWritten: session.bytesWritten,
       syncs,
       syncRequests: requests,
-      dirty: this.log !== null && (this.view.dirty() || this.flushed > this.ring.syncedSize),
+      dirty: this.log !== null && (this.view.dirty() || this.log.written > this.ring.syncedSize),
       failed: this.failure,
       kernelInodes: session.lookups.size,
       ...this.view.stats(),

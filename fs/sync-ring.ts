@@ -9,6 +9,9 @@ const WRITE_BACK_SLOTS = 64;
 /** How long to wait for the FUSE thread before waking it once more. */
 export const NUDGE_MS = 2;
 
+/** How long the syncer goes on telling the FUSE thread that pages were written back: a caller waits for it. */
+const WRITTEN_BACK_MS = 5000;
+
 /** The `threadId` of a FUSE thread that takes nothing any more. */
 export const ENDED = -1;
 
@@ -29,6 +32,20 @@ const WRITE_BACK_HEAD = 12;
 const WRITE_BACK_TAIL = 13;
 const HEADER_WORDS = 16;
 
+/** Numbers too large for a word: how far the log is written and durable, and of each the number of the commit entry that ends it. */
+const FLUSHED = 0;
+const SYNCED = 1;
+const FLUSHED_SEQUENCE = 2;
+const SYNCED_SEQUENCE = 3;
+const SIZES = 4;
+
+/** Requests that wait for an fdatasync, and the place in the log that it must cover. */
+export interface Waiting {
+  count: number;
+  size: number;
+  sequence: number;
+}
+
 /** What is asked of the FUSE thread (bits of `wanted`). */
 export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4, WRITTEN_BACK: 8 } as const;
 
@@ -45,12 +62,12 @@ export class SyncRing {
 
   private readonly inos: Float64Array;
 
-  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + 16 + RING_SLOTS * 8 + WRITE_BACK_SLOTS * 8)) {
+  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + SIZES * 8 + RING_SLOTS * 8 + WRITE_BACK_SLOTS * 8)) {
     this.shared = shared;
     this.words = new Int32Array(shared, 0, HEADER_WORDS);
-    this.sizes = new Float64Array(shared, HEADER_WORDS * 4, 2);
-    this.uniques = new Uint32Array(shared, HEADER_WORDS * 4 + 16, RING_SLOTS * 2);
-    this.inos = new Float64Array(shared, HEADER_WORDS * 4 + 16 + RING_SLOTS * 8, WRITE_BACK_SLOTS);
+    this.sizes = new Float64Array(shared, HEADER_WORDS * 4, SIZES);
+    this.uniques = new Uint32Array(shared, HEADER_WORDS * 4 + SIZES * 8, RING_SLOTS * 2);
+    this.inos = new Float64Array(shared, HEADER_WORDS * 4 + SIZES * 8 + RING_SLOTS * 8, WRITE_BACK_SLOTS);
   }
 
   /** The log's descriptor, once the FUSE thread has opened it. */
@@ -65,13 +82,18 @@ export class SyncRing {
 
   /** Bytes of the log that were written to the file; an fdatasync now makes them durable. */
   get flushedSize(): number {
-    return this.sizes[0]!;
+    return this.sizes[FLUSHED]!;
   }
 
   /** Bytes of the log that are durable. */
   get syncedSize(): number {
     Atomics.load(this.words, TAIL);
-    return this.sizes[1]!;
+    return this.sizes[SYNCED]!;
+  }
+
+  /** Number of the commit entry at `syncedSize`; 0 when that is where the mount began. */
+  get syncedSequence(): number {
+    return this.sizes[SYNCED_SEQUENCE]!;
   }
 
   /** fdatasync calls so far, and requests answered by them. */
@@ -127,14 +149,18 @@ export class SyncRing {
     return bits;
   }
 
-  /** FUSE thread: an fdatasync of the first `size` bytes is wanted; `unique` is the request that waits for it. False when the ring is full. */
-  post(size: number, uniqueLow: number, uniqueHigh: number): boolean {
+  /**
+   * FUSE thread: an fdatasync of the first `size` bytes is wanted; `unique` is the request that waits for it (0: none), `sequence` the number
+   * of the commit entry they end with. False when the ring is full.
+   */
+  post(size: number, sequence: number, uniqueLow: number, uniqueHigh: number): boolean {
     const head = Atomics.load(this.words, HEAD);
     if (((head - Atomics.load(this.words, TAIL)) | 0) >= RING_SLOTS) return false;
     const slot = (head & (RING_SLOTS - 1)) * 2;
     this.uniques[slot] = uniqueLow;
     this.uniques[slot + 1] = uniqueHigh;
-    this.sizes[0] = size;
+    this.sizes[FLUSHED_SEQUENCE] = sequence;
+    this.sizes[FLUSHED] = size;
     Atomics.store(this.words, HEAD, (head + 1) | 0);
     this.wake();
     return true;
@@ -168,7 +194,7 @@ export class SyncRing {
   completeWriteBack(): void {
     Atomics.add(this.words, WRITE_BACK_TAIL, 1);
     this.want(WANT.WRITTEN_BACK);
-    this.nudgeUntilTaken(NUDGE_MS * 5);
+    this.nudgeUntilTaken(WRITTEN_BACK_MS);
   }
 
   /** Wakes the syncer. */
@@ -190,8 +216,8 @@ export class SyncRing {
 
   /** FUSE thread, before it serves: where the log begins, which is durable. */
   begin(logFd: number, size: number): void {
-    this.sizes[0] = size;
-    this.sizes[1] = size;
+    this.sizes[FLUSHED] = size;
+    this.sizes[SYNCED] = size;
     Atomics.store(this.words, LOG_FD, logFd);
   }
 
@@ -223,29 +249,36 @@ export class SyncRing {
     return Atomics.load(this.words, HEAD) !== Atomics.load(this.words, TAIL);
   }
 
-  /** Syncer: how many requests wait now, and the size that has to be durable for all of them. */
-  waiting(): { count: number; size: number } {
-    const count = (Atomics.load(this.words, HEAD) - Atomics.load(this.words, TAIL)) | 0;
-    assert.ok(count >= 0 && count <= RING_SLOTS, `sync ring holds ${count}`);
-    return { count, size: this.sizes[0]! };
+  /** Syncer: how many requests wait now, and what has to be durable for all of them. */
+  waiting(): Waiting {
+    for (;;) {
+      const head = Atomics.load(this.words, HEAD);
+      const count = (head - Atomics.load(this.words, TAIL)) | 0;
+      assert.ok(count >= 0 && count <= RING_SLOTS, `sync ring holds ${count}`);
+      const waiting = { count, size: this.sizes[FLUSHED]!, sequence: this.sizes[FLUSHED_SEQUENCE]! };
+      // The three belong together if none was posted meanwhile.
+      if (Atomics.load(this.words, HEAD) === head) return waiting;
+    }
   }
 
-  /** Syncer: the fdatasync for the first `count` of those waiting is done; `answer` is called for each. */
-  complete(count: number, size: number, ok: boolean, answer: (uniqueLow: number, uniqueHigh: number) => void): void {
-    if (ok) this.sizes[1] = Math.max(size, this.sizes[1]!);
-    else Atomics.store(this.words, FAILED, 1);
+  /** Syncer: the fdatasync for what `waiting` said is done; `answer` is called for each request. */
+  complete(done: Waiting, ok: boolean, answer: (uniqueLow: number, uniqueHigh: number) => void): void {
+    if (ok && done.size > this.sizes[SYNCED]!) {
+      this.sizes[SYNCED_SEQUENCE] = done.sequence;
+      this.sizes[SYNCED] = done.size;
+    }
+    if (!ok) Atomics.store(this.words, FAILED, 1);
     const tail = Atomics.load(this.words, TAIL);
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < done.count; i++) {
       const slot = ((tail + i) & (RING_SLOTS - 1)) * 2;
       const low = this.uniques[slot]!;
       const high = this.uniques[slot + 1]!;
-      if (low !== 0 || high !== 0) {
-        Atomics.add(this.words, SYNC_REQUESTS, 1);
-        answer(low, high);
-      }
+      if (low === 0 && high === 0) continue;
+      Atomics.add(this.words, SYNC_REQUESTS, 1);
+      answer(low, high);
     }
     Atomics.add(this.words, SYNCS, 1);
-    Atomics.store(this.words, TAIL, (tail + count) | 0);
+    Atomics.store(this.words, TAIL, (tail + done.count) | 0);
     Atomics.notify(this.words, TAIL);
   }
 

@@ -47,7 +47,7 @@ class Syncer {
       const timeoutMs = behind ? QUIET_MS : this.data.commitIntervalMs;
       switch (ring.await(timeoutMs, this.rootsServed)) {
         case 'stopped':
-          this.hashing?.close();
+          this.end();
           return;
         case 'posted':
           this.sync();
@@ -68,9 +68,9 @@ class Syncer {
 
   private sync(): void {
     const { ring, data } = this;
-    const { count, size } = ring.waiting();
+    const waiting = ring.waiting();
     const ok = !ring.failed && durable(ring.logFd);
-    ring.complete(count, size, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
+    ring.complete(waiting, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
     if (ok) return;
     ring.want(WANT.FLUSH);
   }
@@ -121,6 +121,15 @@ class Syncer {
       this.post({ kind: 'noRoot', error: toErrorData(error) });
     }
     this.rootsServed = wanted;
+  }
+
+  /** Keeps what was hashed for the next mount. What this one wrote is trusted: it was durable. */
+  private end(): void {
+    if (this.hashing === undefined) return;
+    const { hasher, close } = this.hashing;
+    const { syncedSize, syncedSequence } = this.ring;
+    if (syncedSequence > 0 && !this.ring.failed) hasher.save(syncedSize, syncedSequence);
+    close();
   }
 
   private post(message: RootMessage): void {
