@@ -73,6 +73,7 @@ async function withSource<T>(
   ) => Promise<T>,
 ): Promise<T> {
   const { parent, name, contentsOnly, asDirectory } = takeApart(place.path);
+  const found = follow ? takeApart(await endOfLinks(place)) : { parent, name };
   // Everything that is a directory in the end can be opened as one: the root, what a followed link leads to, what ends in a slash.
   const opened =
     asDirectory || follow || name === '' || name === '..' ? await openDirectory(place, place.path) : undefined;
@@ -83,7 +84,6 @@ async function withSource<T>(
       opened.close();
     }
   }
-  const found = follow ? takeApart(await endOfLinks(place)) : { parent, name };
   const dir = await openDirectory(place, found.parent);
   try {
     const stat = dir?.lstat(found.name);

@@ -25,6 +25,7 @@ describe('the words of a command line', () => {
   });
 
   it('that pg does not know are answered with what to type', function () {
+    this.timeout(60_000);
     if (!existsSync(PG)) {
       console.error(`      skipped: no ${PG}`);
       this.skip();
