@@ -27,9 +27,9 @@ describe('the documents', () => {
     const scripts = (
       JSON.parse(readFileSync(join(HOME, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
     ).scripts;
-    const named = [...readFileSync(join(HOME, 'README.md'), 'utf8').matchAll(/npm (?:run ([a-z]+(?::[a-z]+)*)|test)/g)].map(
-      (m) => m[1] ?? 'test',
-    );
+    const named = [
+      ...readFileSync(join(HOME, 'README.md'), 'utf8').matchAll(/npm (?:run ([a-z]+(?::[a-z]+)*)|test)/g),
+    ].map((m) => m[1] ?? 'test');
     assert.ok(named.includes('demo') && named.includes('test'));
     for (const name of named) assert.ok(scripts[name] !== undefined, `npm script ${name}`);
   });
