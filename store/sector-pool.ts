@@ -39,16 +39,18 @@ interface Task {
  * four jobs are two sectors of 10 ms.
  */
 const JOBS_BEFORE_THREADS = 4;
+/** More would wait for whoever reads and verifies the bytes, and take 40 MiB each. */
+const THREADS_MAX = 4;
 /** Threads make little garbage: 4 MiB at a time instead of 48. */
 const THREAD_YOUNG_MIB = 4;
 /** Jobs a thread has in hand: the second one is there when the first is done. */
 const JOBS_PER_THREAD = 2;
 
-/** Threads, one for each processor, that hash, write and check sectors. They start when there is enough to do for them. */
+/** Threads, one for each processor but no more than four, that hash, write and check sectors. They start when there is enough to do for them. */
 export class SectorPool {
   private readonly threads: { worker: Worker; tasks: Task[] }[] = [];
   private readonly queue: Task[] = [];
-  private readonly size = availableParallelism();
+  private readonly size = Math.min(THREADS_MAX, availableParallelism());
   private closed = false;
   private done = 0;
 

@@ -74,7 +74,7 @@ describe('the commands about images', () => {
       [['export', 'nope', 'oci:x'], /no such image: nope\n {4}bring it here first/],
       [['tag', 'hello', 'Not/Good'], /lower case/],
       [['images', '--filter', 'x=y'], /invalid filter/],
-      [['import'], /source/],
+      [['import'], /needs SOURCE/],
     ] as const) {
       const { code, out, err } = pg(...args);
       assert.equal(code, 125, `${args.join(' ')}: ${err}`);
