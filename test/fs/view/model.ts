@@ -160,7 +160,7 @@ export class Model {
   chown(file: ModelNode, uid: number, gid: number): void {
     file.uid = uid;
     file.gid = gid;
-    if (file.type === REG) file.mode &= ~0o4000 & (file.mode & 0o10 ? ~0o2000 : ~0);
+    if (file.type !== DIR) file.mode &= ~0o4000 & (file.mode & 0o10 ? ~0o2000 : ~0);
     file.xattrs.delete('security.capability');
   }
 
