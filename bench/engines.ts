@@ -1,6 +1,6 @@
 /** The peers that pg is measured against, each with its own data directory, started and ended here. */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -10,7 +10,15 @@ export const PG = join(HOME, 'bin/pg');
 /** A scratch directory on the disk (not tmpfs), removed by `clean`. */
 export function scratch(name: string): { dir: string; clean(): void } {
   const dir = mkdtempSync(`/var/tmp/pg-bench-${name}-`);
-  return { dir, clean: () => rmSync(dir, { recursive: true, force: true }) };
+  // An engine that was ended may leave mounts (network namespaces, overlays) in its directory.
+  const clean = (): void => {
+    const mounted = readFileSync('/proc/self/mounts', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' ')[1] ?? '');
+    for (const path of mounted.filter((m) => m.startsWith(`${dir}/`)).toReversed()) spawnSync('umount', ['-l', path]);
+    rmSync(dir, { recursive: true, force: true });
+  };
+  return { dir, clean };
 }
 
 /** Runs a command; throws with its output when it fails. Returns what it printed. */
