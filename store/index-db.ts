@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RootDatabase, RootDatabaseOptionsWithPath, TransactionFlags } from 'lmdb';
-import { PgError } from '../mdm/error.ts';
+import { isPgError, PgError } from '../mdm/error.ts';
 import { open } from './lmdb.ts';
 import { indexDir, type Roots } from './paths.ts';
 import { diskError, isDiskFull } from './sector.ts';
@@ -106,7 +106,7 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     return made;
   };
   const meta = table('meta');
-  const version = meta.get('version')?.readUInt32LE(0);
+  const version = versionOf(meta, path);
   if (version === undefined && !readOnly) {
     const value = Buffer.alloc(4);
     value.writeUInt32LE(STORE_VERSION);
@@ -142,6 +142,15 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
       await env.close();
     },
   };
+}
+
+function versionOf(meta: Table, path: string): number | undefined {
+  try {
+    return meta.get('version')?.readUInt32LE(0);
+  } catch (cause) {
+    if (!isPgError(cause, 'CORRUPT_INDEX')) throw cause;
+    throw new PgError('CORRUPT_INDEX', `the index ${path} is damaged, or no index of this pg`, { cause });
+  }
 }
 
 /**

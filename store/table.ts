@@ -1,4 +1,6 @@
 import type { Database, RootDatabase, Transaction } from 'lmdb';
+import { crc32 } from 'node:zlib';
+import { PgError } from '../mdm/error.ts';
 import type { Snapshots } from './snapshots.ts';
 
 /** A key of a table: bytes, or a string that stands for its UTF-8 bytes. 1 to 1,978 bytes. Order is byte order. */
@@ -17,7 +19,31 @@ export interface RangeOptions {
   /** Last key, excluded. */
   end?: Key;
   limit?: number;
+  /** Is told the keys whose values do not have their checksum, which are left out then; else they are CORRUPT_INDEX. */
+  onDamaged?: (key: Buffer) => void;
 }
+
+/** LMDB checks nothing that it reads: every value is followed by the CRC32 (u32 LE) of its key and itself. */
+const CHECK_BYTES = 4;
+
+function sealed(key: Uint8Array, value: Uint8Array): Buffer {
+  const out = Buffer.allocUnsafe(value.length + CHECK_BYTES);
+  out.set(value);
+  out.writeUInt32LE(crc32(value, crc32(key)), value.length);
+  return out;
+}
+
+/** The value that was sealed, in the same memory; undefined when it, or its key, is not what was written. */
+function unsealed(key: Uint8Array, stored: Buffer): Buffer | undefined {
+  const length = stored.length - CHECK_BYTES;
+  if (length < 0) return undefined;
+  const value = stored.subarray(0, length);
+  return crc32(value, crc32(key)) === stored.readUInt32LE(length) ? value : undefined;
+}
+
+/** A key in messages: as text if it is one, else in hex digits. */
+const describeKey = (key: Buffer): string =>
+  /^[\x21-\x7e]+$/.test(key.toString('latin1')) ? key.toString('latin1') : key.toString('hex');
 
 const bytesOf = (key: Key): Buffer =>
   typeof key === 'string'
@@ -25,6 +51,8 @@ const bytesOf = (key: Key): Buffer =>
     : Buffer.isBuffer(key)
       ? key
       : Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+
+const REPAIR = 'pg verify says what else is; remove the image (pg rmi, pg gc) and import it again';
 
 /** The collector's mark on a node (`markKey('n', key)` of catalog.ts). */
 const nodeMark = (key: Uint8Array): Buffer => Buffer.concat([Buffer.from('n'), key]);
@@ -76,7 +104,8 @@ export interface TableHost {
 
 /**
  * An ordered table of the index. Reads see the latest committed state (inside `store.transaction`: also its own
- * writes); a write outside a transaction is one of its own, durable on return. Writes throw DISK_FULL.
+ * writes); a write outside a transaction is one of its own, durable on return. Writes throw DISK_FULL; reads
+ * CORRUPT_INDEX for what is not as it was written.
  */
 export class Table {
   private readonly host: TableHost;
@@ -107,7 +136,12 @@ export class Table {
 
   /** The value, a copy of its own, or undefined. */
   get(key: Key): Buffer | undefined {
-    return this.read((options) => (this.db as BinaryReads | undefined)?.getBinary(bytesOf(key), options));
+    const bytes = bytesOf(key);
+    const stored = this.read((options) => (this.db as BinaryReads | undefined)?.getBinary(bytes, options));
+    if (stored === undefined) return undefined;
+    const value = unsealed(bytes, stored);
+    if (value === undefined) throw this.corrupt(bytes);
+    return value;
   }
 
   has(key: Key): boolean {
@@ -120,7 +154,7 @@ export class Table {
   put(key: Key, value: Uint8Array): void {
     const bytes = bytesOf(key);
     this.host.run(() => {
-      this.db!.putSync(bytes, value as Buffer);
+      this.db!.putSync(bytes, sealed(bytes, value));
       this.condemned?.remove(nodeMark(bytes));
     });
   }
@@ -136,9 +170,15 @@ export class Table {
     if (!db) return;
     const snapshot = this.snapshot();
     try {
-      for (const { key, value } of db.getRange({ ...this.bounds(options), ...snapshot })) {
-        yield { key: Buffer.from(key.buffer, key.byteOffset, key.byteLength), value };
+      for (const { key: bytes, value: stored } of db.getRange({ ...this.bounds(options), ...snapshot })) {
+        const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        const value = unsealed(key, stored);
+        if (value !== undefined) yield { key, value };
+        else if (options.onDamaged === undefined) throw this.corrupt(key);
+        else options.onDamaged(key);
       }
+    } catch (error) {
+      throw this.readError(error);
     } finally {
       this.giveBack(snapshot);
     }
@@ -153,6 +193,8 @@ export class Table {
       for (const key of db.getKeys({ ...this.bounds(options), ...snapshot })) {
         yield Buffer.from(key.buffer, key.byteOffset, key.byteLength);
       }
+    } catch (error) {
+      throw this.readError(error);
     } finally {
       this.giveBack(snapshot);
     }
@@ -167,9 +209,24 @@ export class Table {
     const snapshot = this.snapshot();
     try {
       return action(snapshot);
+    } catch (error) {
+      throw this.readError(error);
     } finally {
       this.giveBack(snapshot);
     }
+  }
+
+  private corrupt(key: Buffer): PgError {
+    return new PgError('CORRUPT_INDEX', `the index is damaged: ${this.name}, ${describeKey(key)}`, { hint: REPAIR });
+  }
+
+  /** What LMDB throws when a page is none of its own, in our words. */
+  private readError(error: unknown): unknown {
+    if (!/MDB_(CORRUPTED|PAGE_NOTFOUND|INVALID|BAD_)/.test((error as Error).message)) return error;
+    return new PgError('CORRUPT_INDEX', `the index is damaged: ${this.name}: ${(error as Error).message}`, {
+      hint: REPAIR,
+      cause: error,
+    });
   }
 
   /** Inside a transaction everything is read through it. */

@@ -75,7 +75,15 @@ async function verifySector(
 
 function gatherContents(index: Index, known: ReadonlySet<string>, report: VerifyReport): RootCheck {
   const check = new RootCheck();
-  for (const { key, value } of index.table('contents').range()) {
+  const onDamaged = (key: Buffer): void => {
+    const ref = contentOfKey(key);
+    report.problems.push({
+      kind: 'content',
+      ref,
+      message: `${describeContent(ref)}: its entry in the index is damaged`,
+    });
+  };
+  for (const { key, value } of index.table('contents').range({ onDamaged })) {
     report.contents++;
     const ref = contentOfKey(key);
     const problem = (message: string): void =>
@@ -98,13 +106,12 @@ function gatherContents(index: Index, known: ReadonlySet<string>, report: Verify
 
 /** A node's key is the Merkle root of its bytes. */
 function verifyNodes(index: Index, report: VerifyReport): void {
-  for (const { key, value } of index.table('nodes').range()) {
+  const damaged = (hash: Buffer, what: string): void =>
+    void report.problems.push({ kind: 'node', hash, message: `node ${hash.toString('hex')}: ${what}` });
+  const onDamaged = (key: Buffer): void => damaged(key, 'its entry in the index is damaged');
+  for (const { key, value } of index.table('nodes').range({ onDamaged })) {
     report.nodes++;
     if (Buffer.compare(bufferRoot(value), key) === 0) continue;
-    report.problems.push({
-      kind: 'node',
-      hash: key,
-      message: `node ${key.toString('hex')}: the bytes have another root`,
-    });
+    damaged(key, 'the bytes have another root');
   }
 }
