@@ -16,8 +16,11 @@ export function readJson<T>(path: string): T | undefined {
   }
   try {
     return JSON.parse(text) as T;
-  } catch (cause) {
-    throw new PgError('BAD_RECORD', `${path} is damaged: ${(cause as Error).message}`, { cause });
+  } catch {
+    throw new PgError('BAD_RECORD', `${path} is damaged: it is not JSON`, {
+      // Not the words of the parser: they quote the text, in which there may be secrets, and what is no text.
+      hint: 'take it from a backup; pg rm -f ID removes a container all the same',
+    });
   }
 }
 
