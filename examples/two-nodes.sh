@@ -8,7 +8,9 @@ work=$(mktemp -d /var/tmp/pg-demo-XXXXXX)
 tag=$(basename "$work" | tail -c 5)
 ns_a=pgdemo-a-$tag ns_b=pgdemo-b-$tag
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# Headings are bold where someone looks on; in a pipe or a file they are plain lines.
+if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold= plain=; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 # A node is a network namespace and a data directory; `a pg ps` runs pg on node a.
 a() { nsenter --net="/run/netns/$ns_a" env PATH="$home/bin:$PATH" PG_ROOT="$work/a" "$@"; }
 b() { nsenter --net="/run/netns/$ns_b" env PATH="$home/bin:$PATH" PG_ROOT="$work/b" "$@"; }
