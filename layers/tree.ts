@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
+import { bufferRoot } from '../mdm/merkle.ts';
 import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
 import {
+  type ChildRef,
   decodeRoot,
   DirectoryNode,
+  encodeDirectory,
   LinkTable,
   S_IFDIR,
   S_IFMT,
@@ -54,6 +57,8 @@ export interface Tree {
   subdirs(dirIno: number): number;
   /** The directory that holds (the first name of) this inode; the root's is the root. */
   parentOf(ino: number): number | undefined;
+  /** The node of a directory; undefined when the number is no directory's. */
+  nodeOf(dirIno: number): ChildRef | undefined;
 }
 
 export interface TreeOptions {
@@ -90,6 +95,8 @@ const EMPTY: Tree = {
   entryAt: () => undefined,
   subdirs: () => 0,
   parentOf: (ino) => (ino === 1 ? 1 : undefined),
+  nodeOf: (ino) =>
+    ino === 1 ? { hash: bufferRoot(encodeDirectory([])), inodes: 0, entries: 0, subdirs: 0 } : undefined,
 };
 
 /** Reads a node (root record, directory or link table) of the image trie from the store. */
@@ -165,6 +172,12 @@ class StoredTree implements Tree {
 
   parentOf(ino: number): number | undefined {
     return ino === 1 ? 1 : this.#locate(ino)?.directory.ino;
+  }
+
+  nodeOf(dirIno: number): ChildRef | undefined {
+    if (dirIno === 1) return this.#record.root.child;
+    const place = this.#locate(dirIno);
+    return place === undefined ? undefined : place.directory.node.entry(place.index).child;
   }
 
   #inode(ino: number, entry: Entry): LowerInode {

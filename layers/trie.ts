@@ -21,11 +21,16 @@ export const NAME_MAX = 255;
 const MAGIC_DIRECTORY = 0x31644750; // "PGd1"
 const MAGIC_ROOT = 0x31744750; // "PGt1"
 const MAGIC_LINKS = 0x316c4750; // "PGl1"
-const NODE_HEAD = 24;
+/** A directory and the root record of a container's namespace (docs/formats/proof.md): as an image's, but files may be maps of extents. */
+const MAGIC_NAMESPACE_DIRECTORY = 0x316e4750; // "PGn1"
+const MAGIC_NAMESPACE_ROOT = 0x31724750; // "PGr1"
+/** Bytes before a directory node's table of entries. */
+export const NODE_HEAD = 24;
 const RECORD_HEAD = 32;
 const LINK_BYTES = 16;
 const FLAG_LINKED = 1;
 const FLAG_XATTRS = 2;
+const FLAG_MAPPED = 4;
 const HASH_BYTES = 32;
 
 /** What a record says of one inode, before it is bytes. */
@@ -41,6 +46,8 @@ export interface Entry {
   /** Regular files. */
   size: number;
   root?: Uint8Array | undefined;
+  /** `root` is that of a map of extents, not of the content: only in a container's namespace. */
+  mapped?: boolean | undefined;
   /** Symlinks: the target's bytes. */
   symlink?: Uint8Array | undefined;
   /** Devices: the kernel's 32-bit encoding (`new_encode_dev`), as FUSE and mknod(2) carry it. */
@@ -75,8 +82,11 @@ export interface RootRecord {
   root: Entry;
 }
 
+/** Whose node it is: an image's, or a container's. */
+export type Realm = 'image' | 'namespace';
+
 /** The bytes of a directory node; `entries` must be in byte order of their names, without doubles. */
-export function encodeDirectory(entries: readonly Entry[]): Buffer {
+export function encodeDirectory(entries: readonly Entry[], realm: Realm = 'image'): Buffer {
   let size = NODE_HEAD + entries.length * 4;
   for (const e of entries) size += recordBytes(e);
   const out = Buffer.alloc(size);
@@ -96,17 +106,18 @@ export function encodeDirectory(entries: readonly Entry[]): Buffer {
   out.writeUInt32LE(entries.length, 8);
   out.writeUInt32LE(inodes, 12);
   out.writeUInt32LE(subdirs, 16);
-  return seal(out, MAGIC_DIRECTORY);
+  out.writeUInt32LE(size, 20);
+  return seal(out, realm === 'image' ? MAGIC_DIRECTORY : MAGIC_NAMESPACE_DIRECTORY);
 }
 
-/** The bytes of the record that `openTree` starts from. */
-export function encodeRoot(record: RootRecord): Buffer {
+/** The bytes of the record that `openTree` starts from, or of a container's namespace. */
+export function encodeRoot(record: RootRecord, realm: Realm = 'image'): Buffer {
   const out = Buffer.alloc(48 + recordBytes(record.root));
   out.writeUInt32LE(record.inodes, 8);
   out.writeUInt32LE(record.links?.count ?? 0, 12);
   if (record.links) out.set(record.links.hash, 16);
   encodeRecord(out, 48, record.root);
-  return seal(out, MAGIC_ROOT);
+  return seal(out, realm === 'image' ? MAGIC_ROOT : MAGIC_NAMESPACE_ROOT);
 }
 
 /** The hard-link table's bytes; `groups` in order of their ids. */
@@ -123,14 +134,21 @@ export function encodeLinks(groups: readonly LinkGroup[]): Buffer {
 }
 
 /** Reads a root record, checking it. */
-export function decodeRoot(bytes: Buffer): RootRecord {
-  unseal(bytes, MAGIC_ROOT, 48 + RECORD_HEAD);
+export function decodeRoot(bytes: Buffer, realm: Realm = 'image'): RootRecord {
+  unseal(bytes, realm === 'image' ? MAGIC_ROOT : MAGIC_NAMESPACE_ROOT, 48 + RECORD_HEAD);
   const count = bytes.readUInt32LE(12);
   return {
     inodes: bytes.readUInt32LE(8),
     links: count === 0 ? undefined : { hash: bytes.subarray(16, 48), count },
     root: decodeRecord(bytes, 48),
   };
+}
+
+/** What the first 24 bytes of a directory node say: how many entries, and how many bytes it has (0: made before nodes said it). */
+export function directoryHead(head: Buffer): { count: number; bytes: number } {
+  const magic = head.length < NODE_HEAD ? 0 : head.readUInt32LE(0);
+  if (magic !== MAGIC_DIRECTORY && magic !== MAGIC_NAMESPACE_DIRECTORY) throw corrupt('not a directory node');
+  return { count: head.readUInt32LE(8), bytes: head.readUInt32LE(20) };
 }
 
 /** A loaded hard-link table: id -> group, by binary search. */
@@ -283,7 +301,8 @@ function encodeRecord(out: Buffer, start: number, e: Entry): number {
   out.writeBigInt64LE(BigInt(e.mtimeSec), start + 16);
   out.writeUInt32LE(e.mtimeNsec, start + 24);
   out.writeUInt16LE(e.name.length, start + 28);
-  out.writeUInt16LE((e.linkId !== 0 ? FLAG_LINKED : 0) | (xattrs.length > 0 ? FLAG_XATTRS : 0), start + 30);
+  const flags = (e.linkId !== 0 ? FLAG_LINKED : 0) | (xattrs.length > 0 ? FLAG_XATTRS : 0);
+  out.writeUInt16LE(flags | (e.mapped === true ? FLAG_MAPPED : 0), start + 30);
   out.write(e.name, start + RECORD_HEAD, 'latin1');
   let at = encodeBody(out, start + RECORD_HEAD + e.name.length, e);
   if (e.linkId !== 0) {
@@ -349,6 +368,7 @@ export function decodeRecord(bytes: Buffer, start: number): Entry {
     at += 8;
   }
   if (flags & FLAG_XATTRS) e.xattrs = decodeXattrs(bytes, at);
+  if (flags & FLAG_MAPPED) e.mapped = true;
   return e;
 }
 

@@ -6,6 +6,7 @@ import { buildTree } from '../../layers/build.ts';
 import { MergedTree } from '../../layers/merge.ts';
 import { openTree, type Tree } from '../../layers/tree.ts';
 import {
+  directoryHead,
   DirectoryNode,
   encodeDirectory,
   encodeLinks,
@@ -66,7 +67,7 @@ describe('trie nodes', () => {
     };
     const bytes = encodeDirectory([file, link]);
     const expected = [
-      '50476431 979b6d63 02000000 02000000 00000000 00000000', // magic, CRC32, entries, inodes, subdirectories, reserved
+      '50476431 6e037585 02000000 02000000 00000000 b1000000', // magic, CRC32, entries, inodes, subdirectories, bytes
       '20000000 8d000000', // where the records are
       '01000000 a4810000 01000000 02000000 ffffffffffffffff 05000000 0200 0300 61ff', // the file: attributes and name
       `0300000000000000 ${'aa'.repeat(32)}`, // size, root
@@ -85,6 +86,10 @@ describe('trie nodes', () => {
       { ...file, xattrs: [...file.xattrs!].toSorted() },
     );
     assert.deepEqual(node.entry(1), link);
+    assert.deepEqual(directoryHead(bytes), { count: 2, bytes: bytes.length });
+    const older = Buffer.from(expected.replaceAll(' ', '').replace('6e037585', '979b6d63'), 'hex').fill(0, 20, 24);
+    assert.deepEqual(new DirectoryNode(older).entry(1), link, 'nodes that do not say how long they are');
+    assert.deepEqual(directoryHead(older), { count: 2, bytes: 0 });
   });
 
   it('find names in byte order, and where a completion begins', () => {
