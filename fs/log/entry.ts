@@ -14,6 +14,8 @@ export const MAX_FIELDS = 1024;
 /** Types below 16 are the log's own; what the others mean is the business of whoever appends them. */
 export const TYPE_HEADER = 1;
 export const TYPE_COMMIT = 2;
+/** What the files were at some size of the log, as one hash (claim.ts). Replay passes over it. */
+export const TYPE_NAMESPACE = 3;
 export const FIRST_USER_TYPE = 16;
 export const COMMIT_BYTES = 64;
 export const LOG_HEADER_BYTES = 128;

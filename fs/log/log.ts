@@ -31,8 +31,10 @@ import {
   TYPE_COMMIT,
 } from './entry.ts';
 import { isDiskFull, lockFile, reserveBlocks, writeFully, writeZeros } from './disk.ts';
+import { failed, full, oldEpoch } from './errors.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
+import { type NamespaceClaim, namespaceEntry } from './claim.ts';
 import { PayloadReader } from './payload.ts';
 import { findEnd, isMarkOf, makeMark } from './recover.ts';
 import { Scanner, viewOf } from './scanner.ts';
@@ -53,11 +55,13 @@ export interface OpenLogOptions {
   create?: boolean;
   /** Write nothing, not even to cut a torn tail, and take no lock. */
   readOnly?: boolean;
+  /** Of a log opened read-only: nothing behind this size, a commit's end, is looked at; the log may be written meanwhile. */
+  limit?: number;
   /** Root of the image tree below (32 bytes; absent = 'scratch'): recorded at creation, and compared at open when given. */
   base?: Uint8Array;
 }
 
-const CHECKPOINT_MAGIC = 'pgckpt';
+export const CHECKPOINT_MAGIC = 'pgckpt';
 /** The append buffer: entries are in memory only until the next flush, or until this is full. */
 const BUFFER_BYTES = 4 << 20;
 /** A WRITE still in memory may grow by what follows it, up to this payload. */
@@ -156,10 +160,11 @@ export class Log {
     this.#path = join(dir, 'log');
     this.#epoch = readEpoch(dir);
     this.hasher = new Hasher(dir, fd, salt);
-    this.checkpoint = this.#trustedCheckpoint();
+    const limit = this.readOnly ? (options.limit ?? Infinity) : Infinity;
+    this.checkpoint = this.#trustedCheckpoint(limit);
     this.#checkpointSize = this.checkpoint?.size ?? 0;
-    const fileBytes = fstatSync(fd).size;
-    const from = this.#scanStart();
+    const fileBytes = Math.min(fstatSync(fd).size, limit);
+    const from = this.#scanStart(limit);
     const end = findEnd(fd, salt, from.size, from.sequence, fileBytes, this.#path);
     this.damaged = end.damaged;
     this.#start = this.#lastCommit = this.#reserved = end.size;
@@ -207,7 +212,7 @@ export class Log {
   append(entry: Entry, payload: Uint8Array | undefined, freeing: boolean): void {
     const fieldBytes = entry.fieldsEnd - entry.fieldsStart;
     const payloadBytes = payload === undefined ? 0 : payload.length;
-    assert(fieldBytes <= MAX_FIELDS && payloadBytes <= MAX_PAYLOAD && entry.type >= FIRST_USER_TYPE);
+    assert(fieldBytes <= MAX_FIELDS && payloadBytes <= MAX_PAYLOAD && entry.type > TYPE_COMMIT);
     const length = entryBytes(fieldBytes, payloadBytes);
     this.#makeRoom(length, freeing);
     this.#seal();
@@ -292,6 +297,15 @@ export class Log {
     this.#reserved = Math.max(this.#reserved, this.#start);
     if (this.#smallSyncs >= 8 && this.#zeroed < this.#start + ZEROS_AHEAD / 16) this.#zeroAhead();
     return this.#start;
+  }
+
+  /** `flush`, and then this claim as a batch of its own, written as well. Returns the size at its end; throws as `append` does. */
+  appendNamespace(claim: NamespaceClaim): number {
+    this.flush();
+    const now = Date.now();
+    const time = { sec: Math.floor(now / 1000), nsec: (now % 1000) * 1e6 };
+    this.append(Object.assign(namespaceEntry(claim), time), undefined, true);
+    return this.flush();
   }
 
   /** Tells that an fdatasync begun after `flush` returned `size` succeeded. */
@@ -393,17 +407,17 @@ export class Log {
     }
   }
 
-  #trustedCheckpoint(): Mark | undefined {
+  #trustedCheckpoint(limit: number): Mark | undefined {
     const mark = readMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, this.#salt);
-    return mark !== undefined && isMarkOf(this.fd, mark) ? mark : undefined;
+    return mark !== undefined && mark.size <= limit && isMarkOf(this.fd, mark) ? mark : undefined;
   }
 
   /** Everything before the later of the two marks was checked and durable. */
-  #scanStart(): { size: number; sequence: number } {
+  #scanStart(limit: number): { size: number; sequence: number } {
     const mark = this.checkpoint;
     const hashed = this.hasher.restored;
     if (mark !== undefined && mark.size >= hashed.size) return { size: mark.size, sequence: mark.sequence + 1 };
-    return hashed.size > 0 ? { size: hashed.size, sequence: hashed.sequence + 1 } : SCAN_START;
+    return hashed.size > 0 && hashed.size <= limit ? { size: hashed.size, sequence: hashed.sequence + 1 } : SCAN_START;
   }
 
   #checkUsable(): void {
@@ -476,20 +490,4 @@ export class Log {
     this.#used = at + COMMIT_BYTES;
     this.#lastCommit = end;
   }
-}
-
-const full = (path: string, cause: unknown): PgError =>
-  new PgError('LOG_FULL', `no space on the disk of ${path}`, { cause });
-const failed = (path: string, cause: unknown): PgError =>
-  new PgError(
-    'LOG_FAILED',
-    `${path} cannot be written any more: ${cause instanceof Error ? cause.message : String(cause)}`,
-    { cause },
-  );
-
-/** The refusal of a log that another node has taken over since. */
-export function oldEpoch(dir: string, offered: number, known: number): PgError {
-  return new PgError('LOG_EPOCH_OLD', `${dir}: epoch ${offered} is over, ${known} has begun`, {
-    hint: 'this copy of the container was handed over; use the node that has it now',
-  });
 }

@@ -26,7 +26,8 @@ import {
 } from './entry.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
 import { parseHeader, readHeader } from './header.ts';
-import { oldEpoch, type Position } from './log.ts';
+import { oldEpoch } from './errors.ts';
+import type { Position } from './log.ts';
 import { findEnd } from './recover.ts';
 import { viewOf } from './scanner.ts';
 import { readEpoch, writeEpoch } from './sidecar.ts';

@@ -1,0 +1,20 @@
+import { PgError } from '../../mdm/error.ts';
+
+/** The disk is full: nothing was lost, and nothing appended. */
+export const full = (path: string, cause: unknown): PgError =>
+  new PgError('LOG_FULL', `no space on the disk of ${path}`, { cause });
+
+/** The disk failed the log once, and it takes nothing more. */
+export const failed = (path: string, cause: unknown): PgError =>
+  new PgError(
+    'LOG_FAILED',
+    `${path} cannot be written any more: ${cause instanceof Error ? cause.message : String(cause)}`,
+    { cause },
+  );
+
+/** The refusal of a log that another node has taken over since. */
+export function oldEpoch(dir: string, offered: number, known: number): PgError {
+  return new PgError('LOG_EPOCH_OLD', `${dir}: epoch ${offered} is over, ${known} has begun`, {
+    hint: 'this copy of the container was handed over; use the node that has it now',
+  });
+}
