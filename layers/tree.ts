@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
-import { bufferRoot } from '../mdm/merkle.ts';
 import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
 import {
   type ChildRef,
   decodeRoot,
   DirectoryNode,
-  encodeDirectory,
   LinkTable,
   S_IFDIR,
   S_IFMT,
@@ -57,7 +55,7 @@ export interface Tree {
   subdirs(dirIno: number): number;
   /** The directory that holds (the first name of) this inode; the root's is the root. */
   parentOf(ino: number): number | undefined;
-  /** The node of a directory; undefined when the number is no directory's. */
+  /** The node of a directory; undefined when the number is no directory's, and of the empty image. */
   nodeOf(dirIno: number): ChildRef | undefined;
 }
 
@@ -95,8 +93,7 @@ const EMPTY: Tree = {
   entryAt: () => undefined,
   subdirs: () => 0,
   parentOf: (ino) => (ino === 1 ? 1 : undefined),
-  nodeOf: (ino) =>
-    ino === 1 ? { hash: bufferRoot(encodeDirectory([])), inodes: 0, entries: 0, subdirs: 0 } : undefined,
+  nodeOf: () => undefined,
 };
 
 /** Reads a node (root record, directory or link table) of the image trie from the store. */

@@ -186,8 +186,8 @@ export class DirectoryNode {
   readonly subdirs: number;
 
   /** Checks the node's checksum and shape; PgError `CORRUPT_NODE`. */
-  constructor(bytes: Buffer) {
-    unseal(bytes, MAGIC_DIRECTORY, NODE_HEAD);
+  constructor(bytes: Buffer, realm: Realm = 'image') {
+    unseal(bytes, realm === 'image' ? MAGIC_DIRECTORY : MAGIC_NAMESPACE_DIRECTORY, NODE_HEAD);
     this.bytes = bytes;
     this.count = bytes.readUInt32LE(8);
     this.subdirs = bytes.readUInt32LE(16);
