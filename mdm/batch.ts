@@ -2,9 +2,9 @@ import { addCost, type Cost, INIT_COST, withinBudget } from './cost.ts';
 import { isPgError, PgError } from './error.ts';
 import type { CommittedFile } from './file.ts';
 import { type Instruction, machineError, type State } from './instruction.ts';
-import { NO_BYTES, type Operation } from './instructions/operation.ts';
+import { NO_BYTES, type Operation, SLICE_BYTES } from './instructions/operation.ts';
 import { decodeInstruction } from './instructions/table.ts';
-import { buildProof } from './opening.ts';
+import { buildProof, proofLength, type ProofSource } from './opening.ts';
 import { StagedFile } from './staged-file.ts';
 
 /**
@@ -22,6 +22,11 @@ export interface BatchOptions {
   budget?: Cost;
   /** Interrupts the batch when aborted, at any time before it is committed. */
   signal?: AbortSignal;
+  /**
+   * Bytes of memory that the blocks it writes, its outputs and its proofs may take, by what its inputs say; a batch
+   * that would need more is refused, or fails when only a proof shows it (`MDM_OUT_OF_MEMORY`).
+   */
+  memory?: number;
 }
 
 /** What one instruction did, as if it were the only one. */
@@ -79,23 +84,12 @@ export function executeBatch(
   return run.finish();
 }
 
-/**
- * Executes a batch while its payloads arrive, giving way to the event loop between slices, so that a signal can come in
- * from outside.
- */
-export async function executeBatchArriving(
-  file: CommittedFile,
-  batch: Batch,
-  payloads: AsyncIterable<Uint8Array | undefined> | Iterable<Uint8Array | undefined>,
-  options: BatchOptions = {},
-): Promise<BatchResult> {
-  const run = new BatchRun(file, batch, options);
-  if (run.next === undefined) return run.finish();
-  for await (const payload of payloads) {
-    for (const _ of run.step(payload)) await new Promise((resume) => setImmediate(resume));
-    if (run.next === undefined) break;
-  }
-  return run.finish();
+interface Current {
+  operation: Operation;
+  tree: ProofSource;
+  proof: Uint8Array | undefined;
+  /** Bytes of payload that are in their place. */
+  taken: number;
 }
 
 type Phase = 'running' | 'committed' | 'aborted';
@@ -108,6 +102,10 @@ export class BatchRun {
   readonly #staged: StagedFile;
   readonly #steps: Step[] = [];
   readonly #signal: AbortSignal | undefined;
+  /** The instruction that was begun and is not complete. */
+  #current: Current | undefined;
+  /** Memory that proofs may still take. */
+  #memoryLeft = Infinity;
   #cost = INIT_COST;
   #phase: Phase = 'running';
   #error: PgError | undefined;
@@ -127,6 +125,7 @@ export class BatchRun {
           `the batch would cost ${words(cost)}; the budget is ${words(options.budget)}`,
         );
       }
+      if (options.memory !== undefined) this.#planMemory(options.memory);
       this.#cost = cost;
     } catch (error) {
       this.#refuse(error);
@@ -140,6 +139,12 @@ export class BatchRun {
   }
 
   readonly #onAbort = (): void => void this.interrupt();
+
+  #planMemory(memory: number): void {
+    const planned = this.#operations.reduce((sum, { cost, outputLength }) => sum + cost.written + outputLength, 0);
+    if (planned > memory) throw outOfMemory(`the batch writes and reads ${planned} bytes at once`, memory);
+    this.#memoryLeft = memory - planned;
+  }
 
   /** What the batch is charged, whatever becomes of it from here on. */
   get cost(): Cost {
@@ -191,23 +196,82 @@ export class BatchRun {
     }
   }
 
+  /** Whether it has neither ended nor been interrupted. */
+  get isRunning(): boolean {
+    return this.#phase === 'running';
+  }
+
   /** Executes the next instruction slice by slice; stops where it is when the batch is interrupted. */
   *step(payload: Uint8Array | undefined): Generator<void, void> {
-    const index = this.#steps.length;
-    const operation = this.#operations[index];
+    const operation = this.#operations[this.#steps.length];
     if (this.#phase !== 'running' || operation === undefined) return;
     try {
       checkPayload(operation, payload);
-      const { proofRequired } = this.#batch.instructions[index]!;
-      const { action } = operation;
-      let output: Uint8Array = NO_BYTES;
+    } catch (error) {
+      return this.#fail(error);
+    }
+    this.begin();
+    if (payload !== undefined) yield* this.take(payload);
+    yield* this.complete();
+  }
+
+  /** Begins the next instruction, whose payload comes by `take`: finds its tree and builds its proof. */
+  begin(): void {
+    const index = this.#steps.length;
+    const operation = this.#operations[index];
+    if (this.#phase !== 'running' || operation === undefined) return;
+    const { proofRequired } = this.#batch.instructions[index]!;
+    const { action } = operation;
+    try {
+      const tree = action?.open(this.#staged) ?? this.#staged;
       let proof: Uint8Array | undefined = proofRequired ? NO_BYTES : undefined;
-      if (action !== undefined) {
-        const tree = action.open(this.#staged);
-        if (proofRequired) proof = buildProof(action.plan(), tree);
-        for (const part of [action.execute(this.#staged, tree, payload ?? NO_BYTES), this.#staged.rehash()]) {
-          const done = yield* this.#whileRunning(part);
-          if (done === undefined && this.#interrupted()) return;
+      if (proofRequired && action !== undefined) {
+        const plan = action.plan();
+        const isLong = Number.isFinite(this.#memoryLeft) && proofLength(plan, this.#memoryLeft) > this.#memoryLeft;
+        if (isLong) throw outOfMemory('the proofs are too long');
+        proof = buildProof(plan, tree);
+        this.#memoryLeft -= proof.length;
+      }
+      this.#current = { operation, tree, proof, taken: 0 };
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Takes the next bytes of the payload, slice by slice; `MDM_PAYLOAD_LENGTH` when they are too many. */
+  *take(chunk: Uint8Array): Generator<void, void> {
+    const current = this.#current;
+    if (this.#phase !== 'running' || current === undefined) return;
+    const { payloadLength, action } = current.operation;
+    try {
+      if (current.taken + chunk.length > payloadLength) throw wrongLength('more', payloadLength);
+      for (let at = 0; at < chunk.length; at += SLICE_BYTES) {
+        const slice = chunk.subarray(at, at + SLICE_BYTES);
+        this.#staged.write(action!.payloadAt! + current.taken, slice);
+        current.taken += slice.length;
+        yield;
+        this.look();
+        if (this.#interrupted()) return;
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Does the rest of the instruction that was begun, when its payload is there. */
+  *complete(): Generator<void, void> {
+    const current = this.#current;
+    this.#current = undefined;
+    this.look();
+    if (this.#phase !== 'running' || current === undefined) return;
+    const { operation, tree, proof, taken } = current;
+    try {
+      if (taken !== operation.payloadLength) throw wrongLength(taken, operation.payloadLength);
+      let output: Uint8Array = NO_BYTES;
+      if (operation.action !== undefined) {
+        for (const part of [operation.action.execute?.(this.#staged, tree), this.#staged.rehash()]) {
+          const done = part && (yield* this.#whileRunning(part));
+          if (this.#interrupted()) return;
           output = done ?? output;
         }
       }
@@ -215,6 +279,14 @@ export class BatchRun {
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  /** Ends the batch because a payload could not be had: `error` says why. */
+  breakOff(error: unknown): void {
+    this.look();
+    if (isPgError(error)) return this.#fail(error);
+    const why = error instanceof Error ? error.message : String(error);
+    this.#fail(new PgError('MDM_PAYLOAD_BROKEN', `the payload could not be read: ${why}`, { cause: error }));
   }
 
   *#whileRunning(part: Generator<void, Uint8Array | void>): Generator<void, Uint8Array | undefined> {
@@ -291,10 +363,14 @@ function sameState(a: State, b: State): boolean {
 
 function checkPayload({ payloadLength }: Operation, payload: Uint8Array | undefined): void {
   const given = payload?.length ?? 0;
-  if (given !== payloadLength) {
-    throw machineError('MDM_PAYLOAD_LENGTH', `the payload has ${given} bytes; the inputs say ${payloadLength}`);
-  }
+  if (given !== payloadLength) throw wrongLength(given, payloadLength);
 }
+
+const wrongLength = (given: number | string, wanted: number): PgError =>
+  machineError('MDM_PAYLOAD_LENGTH', `the payload has ${given} bytes; the inputs say ${wanted}`);
+
+const outOfMemory = (what: string, memory?: number): PgError =>
+  new PgError('MDM_OUT_OF_MEMORY', memory === undefined ? what : `${what}; there is memory for ${memory}`);
 
 /** The world's errors as they are; our own bugs go on up, except that memory for an output may not be there. */
 function asPgError(error: unknown): PgError {

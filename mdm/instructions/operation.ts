@@ -26,8 +26,10 @@ export interface Action {
   plan(): Plan;
   /** The tree it works on and its proof opens; errors that only the file's state can show are thrown here. */
   open(file: StagedFile): ProofSource;
-  /** Does it; gives way now and then so that an interrupt can be noticed. Answers with the output. */
-  execute(file: StagedFile, tree: ProofSource, payload: Uint8Array): Generator<void, Uint8Array>;
+  /** Where in the file the payload goes; undefined when there is none. */
+  payloadAt?: number;
+  /** Does what is left to do once the payload is in its place; gives way now and then. Answers with the output. */
+  execute?(file: StagedFile, tree: ProofSource): Generator<void, Uint8Array>;
   /**
    * The root after it, from an opening of the root before it. `MDM_OUTPUT_REFUTED` or `MDM_PROOF_REFUTED` when what the
    * opening shows disagrees with the output or the inputs.

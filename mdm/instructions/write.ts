@@ -2,8 +2,7 @@ import { accesses, blocksTouched, type Cost, NOOP_COST, treeHeight } from '../co
 import { checkRange, InputReader, type Instruction } from '../instruction.ts';
 import { BLOCK_BYTES } from '../merkle.ts';
 import { coverage, makePlan } from '../opening.ts';
-import type { StagedFile } from '../staged-file.ts';
-import { NO_BYTES, type Operation, SLICE_BYTES } from './operation.ts';
+import type { Operation } from './operation.ts';
 
 /** Write(offset, length; data): the file's bytes [offset, offset + length) become the payload. */
 export function decodeWrite(instruction: Instruction, size: number): Operation {
@@ -21,7 +20,7 @@ export function decodeWrite(instruction: Instruction, size: number): Operation {
         return makePlan(size, { bytes: edges, cuts: [whole] });
       },
       open: (file) => file,
-      execute: (file, _tree, payload) => writeSliced(file, offset, payload),
+      payloadAt: offset,
       verify: (opening, payload) => opening.rootAfter([{ offset, bytes: payload }]),
     },
   };
@@ -36,13 +35,4 @@ export function writeCost(offset: number, length: number, size: number): Cost {
     written: BLOCK_BYTES * blocks,
     compute: 128 * blocks + 2 * treeHeight(size),
   };
-}
-
-/** Writes `payload` at `offset` slice by slice. */
-export function* writeSliced(file: StagedFile, offset: number, payload: Uint8Array): Generator<void, Uint8Array> {
-  for (let at = 0; at < payload.length; at += SLICE_BYTES) {
-    file.write(offset + at, payload.subarray(at, at + SLICE_BYTES));
-    yield;
-  }
-  return NO_BYTES;
 }

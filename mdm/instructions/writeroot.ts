@@ -4,7 +4,7 @@ import { LEAF_BYTES, SECTOR_BYTES } from '../merkle.ts';
 import { coverage, makePlan } from '../opening.ts';
 import { leafCount } from '../subtrees.ts';
 import type { Operation } from './operation.ts';
-import { writeCost, writeSliced } from './write.ts';
+import { writeCost } from './write.ts';
 
 /**
  * WriteRoot(root, sectorIndex, offset, length; data): bytes [offset, offset + length) of the file's sector with this
@@ -37,7 +37,7 @@ export function decodeWriteRoot(instruction: Instruction, size: number): Operati
           `sector ${index} does not have the root ${Buffer.from(root).toString('hex')}`,
         );
       },
-      execute: (file, _tree, payload) => writeSliced(file, offset, payload),
+      payloadAt: offset,
       verify(opening, payload) {
         if (Buffer.compare(opening.rootBefore(sector), root) !== 0) {
           throw machineError('MDM_PROOF_REFUTED', `the proof shows another root of sector ${index}`);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { BatchRun, costOf, executeBatch, executeBatchArriving } from '../../mdm/batch.ts';
+import { BatchRun, costOf, executeBatch } from '../../mdm/batch.ts';
+import { executeBatchArriving } from '../../mdm/batch-arriving.ts';
 import { INIT_COST } from '../../mdm/cost.ts';
 import { isPgError, PgError } from '../../mdm/error.ts';
 import type { Change } from '../../mdm/file.ts';
