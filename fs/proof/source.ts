@@ -73,8 +73,9 @@ export class FileSource implements ProofSource {
     this.#blocksOf = sector;
   }
 
+  /** Bytes of leaves, of which the last of all may be short. */
   #bytes(offset: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
+    const bytes = new Uint8Array(Math.min(length, this.size - offset));
     this.#read(bytes, offset);
     return bytes;
   }
