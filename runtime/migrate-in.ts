@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { FollowerThread } from '../fs/follow.ts';
 import { openLog } from '../fs/log/log.ts';
 import { openReplica, type Replica } from '../fs/log/replica.ts';
 import { syncDirectory } from '../fs/log/disk.ts';
@@ -49,6 +50,8 @@ interface Arriving {
   record: ContainerRecord;
   lock: Lock;
   replica: Replica;
+  /** Replays the copy while it comes in. */
+  follower: FollowerThread | undefined;
   /** Offset that the next bytes of the log belong at. */
   next: number;
   /** For a container that is to run here: a shim, up and waiting, so that starting one is no part of the downtime. */
@@ -72,8 +75,8 @@ export class MigrateIn {
     const migrate: Record<string, Service> = {
       prepare: (message) => this.#prepare(message),
       log: async (message) => this.#takeLog(message),
-      sync: async () => ({ body: { size: this.#current().replica.sync().size } }),
-      seal: async ({ body }) => this.#seal(body),
+      sync: ({ body }) => this.#sync(body),
+      seal: ({ body }) => this.#seal(body),
       'hand-over': ({ body }) => this.#handOver(body),
       start: ({ body }) => this.#start(textOf(body, 'container')),
       status: async ({ body }) => this.#status(textOf(body, 'container')),
@@ -83,16 +86,20 @@ export class MigrateIn {
 
   /** The connection has ended. What has come so far stays, as a copy from which the next try goes on. */
   async close(): Promise<void> {
-    this.#leave();
+    await this.#leave();
     await this.#taker.close();
   }
 
-  #leave(): void {
-    // A shim whose connection is closed before it was given a container ends.
-    this.#arriving?.shim?.close();
-    this.#arriving?.replica.close();
-    this.#arriving?.lock.release();
+  async #leave(): Promise<void> {
+    const arriving = this.#arriving;
+    if (arriving === undefined) return;
     this.#arriving = undefined;
+    // A shim whose connection is closed before it was given a container ends.
+    arriving.shim?.close();
+    arriving.replica.close();
+    // It may be writing a checkpoint, which is nobody else's to write before the lock is free.
+    await arriving.follower?.terminate();
+    arriving.lock.release();
   }
 
   #current(): Arriving {
@@ -114,7 +121,7 @@ export class MigrateIn {
     };
     mkdirSync(roots.data, { recursive: true, mode: 0o711 });
     await checkArrival(roots, arrival);
-    this.#leave();
+    await this.#leave();
     if (flagOf(body, 'dry')) return { body: replicaSize(roots, record.id) };
     const dir = containerDir(roots, record.id);
     if (mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dirname(dir));
@@ -142,7 +149,7 @@ export class MigrateIn {
       if (before !== record.name) await releaseName(roots, before, record.id);
       const replica = openReplica(logDirOf(roots, record.id), { create: true, epoch });
       const shim = arrival.running ? spawnShim(roots) : undefined;
-      this.#arriving = { record, lock, replica, next: replica.size, shim };
+      this.#arriving = { record, lock, replica, follower: undefined, next: replica.size, shim };
       this.#landing.log(`container ${record.name} is on its way from ${this.#peer.name} (epoch ${epoch})`);
       return { body: { size: replica.size, lastCommit: replica.lastCommit() } };
     } catch (error) {
@@ -155,6 +162,7 @@ export class MigrateIn {
     const arriving = this.#current();
     const offset = uintOf(body, 'offset');
     if (offset === 0 && arriving.next > 0) {
+      if (arriving.follower !== undefined) throw badMessage('the log begins anew in the middle of a move');
       // The owner's log is not a continuation of the copy here: the copy is of another history, and worth nothing.
       arriving.replica.reset();
       arriving.next = 0;
@@ -165,9 +173,25 @@ export class MigrateIn {
     return {};
   }
 
+  /** What has come is durable; with `follow`, while the owner still runs the container, it is replayed too, and the next mount is spared that. */
+  async #sync(body: Body): Promise<Answer> {
+    const arriving = this.#current();
+    const { record, replica } = arriving;
+    const { size } = replica.sync();
+    if (body['follow'] === true && size > 0) {
+      arriving.follower ??= new FollowerThread({
+        roots: this.#landing.roots,
+        treeRoot: treeRootOf(record),
+        logDir: logDirOf(this.#landing.roots, record.id),
+      });
+      await arriving.follower.follow(size, true);
+    }
+    return { body: { size } };
+  }
+
   /** The log has come whole: durable, replayed, and its root compared. ROOTS_DIFFER otherwise. */
-  #seal(body: Body): Answer {
-    const { record, replica } = this.#current();
+  async #seal(body: Body): Promise<Answer> {
+    const { record, replica, follower } = this.#current();
     const { size, root } = replica.sync();
     const wanted = { size: uintOf(body, 'size'), root: bytesOf(body, 'root', 32) };
     if (size !== wanted.size || Buffer.compare(root, wanted.root) !== 0) {
@@ -176,9 +200,10 @@ export class MigrateIn {
         `the log of container ${record.name} came out as ${describePosition({ size, root })}, not ${describePosition(wanted)}`,
       );
     }
-    const treeRoot = record.treeRoot === null ? undefined : Buffer.from(record.treeRoot, 'hex');
-    if (treeRoot !== undefined) readNode(this.#landing.store, treeRoot);
-    if (size > 0)
+    const treeRoot = treeRootOf(record);
+    if (treeRoot !== null) readNode(this.#landing.store, treeRoot);
+    if (follower !== undefined) await follower.follow(size, false);
+    else if (size > 0)
       openLog(logDirOf(this.#landing.roots, record.id), {
         readOnly: true,
         ...(treeRoot && { base: treeRoot }),
@@ -199,7 +224,7 @@ export class MigrateIn {
       if (known.release?.envelope === signed.envelope) return {};
       throw new PgError('EPOCH_OLD', `the release is of epoch ${release.epoch}, but epoch ${known.epoch} has begun`);
     }
-    const { record, replica, lock, shim } = this.#current();
+    const { record, replica, follower, lock, shim } = this.#current();
     const { size, root } = replica.sync();
     if (record.id !== release.container || size !== release.size || Buffer.compare(root, release.root) !== 0) {
       throw new PgError('ROOTS_DIFFER', `the release is not of the copy that is here`);
@@ -215,6 +240,7 @@ export class MigrateIn {
       startDue: flagOf(body, 'start'),
     }));
     replica.close();
+    await follower?.close();
     const position = { epoch: release.epoch, size, root: Buffer.from(root).toString('hex') };
     writeState(roots, record.id, { ...readState(roots, record.id), position });
     lock.release();
@@ -257,6 +283,9 @@ export class MigrateIn {
 
 const describePosition = ({ size, root }: { size: number; root: Uint8Array }): string =>
   `${Buffer.from(root).toString('hex')} at ${size}`;
+
+const treeRootOf = (record: ContainerRecord): Buffer | null =>
+  record.treeRoot === null ? null : Buffer.from(record.treeRoot, 'hex');
 
 const isId = (text: string): boolean => /^[0-9a-f]{64}$/.test(text);
 

@@ -82,8 +82,17 @@ export class LogShipper {
     return this.#sentBytes;
   }
 
-  /** Sends everything up to `size`, a commit's end. Several pieces are under way at once; they arrive in order. */
-  async shipTo(size: number, progress: ProgressSink, label: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Sends everything up to `size`, a commit's end. Several pieces are under way at once; they arrive in order. With `follow` the other side
+   * also replays what has come before this resolves.
+   */
+  async shipTo(
+    size: number,
+    progress: ProgressSink,
+    label: string,
+    signal: AbortSignal,
+    follow = false,
+  ): Promise<void> {
     if (size <= this.#shipped) return;
     const reader = new LogReader(logDirOf(this.#roots, this.#id));
     progress.start(label, label, size - this.#shipped);
@@ -109,7 +118,7 @@ export class LogShipper {
       await Promise.allSettled(underWay);
       reader.close();
     }
-    await this.#connection.request('migrate', 'sync');
+    await this.#connection.request('migrate', 'sync', { follow });
     progress.done(label);
   }
 
@@ -123,7 +132,7 @@ export class LogShipper {
       const size = await commit();
       const tail = this.missing(size);
       if (tail >= before) return round - 1;
-      await this.shipTo(size, progress, `log, round ${round}`, signal);
+      await this.shipTo(size, progress, `log, round ${round}`, signal, true);
       if (tail < SMALL_TAIL_BYTES) return round;
       before = tail;
     }

@@ -27,6 +27,7 @@ import {
 import { resolveContainer } from './names.ts';
 import { lockPath, readRecord, type ContainerRecord, type ContainerState } from './record.ts';
 import { currentState } from './remains.ts';
+import { type Phase, Trace } from './trace.ts';
 
 /** The most a settled hand-over is waited for when the connection breaks at the wrong moment: attempts, and the pause between. */
 const SETTLE_ATTEMPTS = 5;
@@ -69,6 +70,8 @@ class Move {
   #connection: Connection;
   #rounds = 0;
   #stoppedAt: number | null = null;
+  /** What the time without the container goes to. */
+  readonly #down = new Trace();
   #wireBytes = 0;
   #logBytes = 0;
   #sectors = 0;
@@ -145,10 +148,14 @@ class Move {
     try {
       if (running) await this.#stop();
       const lock = await this.#containerLock();
+      this.#down.mark('stopped');
       try {
         end = await closedLogEnd(roots, this.#record.id);
+        this.#down.mark('rooted');
         await shipper.shipTo(end.size, this.#options.progress, 'log, tail', this.#options.signal);
+        this.#down.mark('tail');
         await this.#seal(end, ownership.epoch);
+        this.#down.mark('sealed');
         this.#options.signal.throwIfAborted();
         release = this.#release(end, ownership.epoch + 1);
       } finally {
@@ -170,6 +177,7 @@ class Move {
     const replica = await this.#prepare(epoch, running, image.lacking.bytes + logSize, false);
     await this.#shipImage(image);
     const shipper = new LogShipper(this.#connection, roots, this.#record.id, replica);
+    if (running) await this.#checkpoint();
     this.#rounds = await shipper.rounds(() => this.#logSize(running), progress, signal);
     return shipper;
   }
@@ -221,6 +229,12 @@ class Move {
     } finally {
       shim.close();
     }
+  }
+
+  /** With a fresh checkpoint there is next to nothing to write when the container is stopped. */
+  async #checkpoint(): Promise<void> {
+    const shim = await connectShim(this.#options.roots, this.#record.id);
+    await shim?.request({ op: 'checkpoint' }).finally(() => shim.close());
   }
 
   async #stop(): Promise<void> {
@@ -303,6 +317,7 @@ class Move {
         if (!isSealed && (await this.#hasTakenOver(release))) break;
         if (!isSealed) await this.#deliver(release, end, start);
         await this.#connection.request('migrate', 'hand-over', { ...release, start });
+        this.#down.mark('handed over');
         break;
       } catch (error) {
         if (!isPgError(error, 'PEER_GONE') && !isPgError(error, 'PEER_UNREACHABLE')) throw this.#unsettled(error);
@@ -365,6 +380,7 @@ class Move {
   /** Waits until it runs there, and puts the report together. */
   async #report(epoch: number, position: LogEnd, start: boolean): Promise<MoveReport> {
     const { running, error } = start ? await this.#awaitStart() : { running: false, error: null };
+    this.#down.mark('started');
     const downtimeMs = this.#stoppedAt === null || !running ? null : performance.now() - this.#stoppedAt;
     this.#countTraffic();
     return {
@@ -377,6 +393,7 @@ class Move {
       sectors: this.#sectors,
       rounds: this.#rounds,
       downtimeMs,
+      downPhases: downtimeMs === null ? [] : durations(this.#stoppedAt!, this.#down.phases),
       running,
       startError: error,
       notes: this.#notes(),
@@ -421,6 +438,16 @@ class Move {
     );
     return notes;
   }
+}
+
+/** How long each phase took, the first since `startMs` (of `performance.now()`). */
+function durations(startMs: number, phases: readonly Phase[]): { name: string; ms: number }[] {
+  let before = performance.timeOrigin + startMs;
+  return phases.map(({ name, atMs }) => {
+    const ms = atMs - before;
+    before = atMs;
+    return { name, ms };
+  });
 }
 
 /** Container records have the bare hex digits of an image's id, image records `sha256:` before it. */

@@ -47,6 +47,8 @@ export interface MoveReport {
   rounds: number;
   /** From stopping it here to its running there; null when it did not run. */
   downtimeMs: number | null;
+  /** What that time went to, in order: stopped, rooted, tail, sealed, handed over, started. Empty when it did not run. */
+  downPhases: { name: string; ms: number }[];
   /** It runs there; or why not. */
   running: boolean;
   startError: PgError | null;

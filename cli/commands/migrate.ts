@@ -88,7 +88,10 @@ function describeReport(report: MoveReport): string {
     `root    ${root} at ${report.position.size} bytes, equal on both nodes`,
     `shipped ${sized(report.wireBytes)} on the wire: ${report.sectors} sectors, ${sized(report.logBytes)} of log, ${report.rounds} round${report.rounds === 1 ? '' : 's'} before the stop`,
   ];
-  if (report.downtimeMs !== null) lines.push(`down    ${(report.downtimeMs / 1000).toFixed(2)} s`);
+  if (report.downtimeMs !== null) {
+    const phases = report.downPhases.map(({ name, ms }) => `${name} ${(ms / 1000).toFixed(2)}`).join(', ');
+    lines.push(`down    ${(report.downtimeMs / 1000).toFixed(2)} s (${phases})`);
+  }
   return `${lines.join('\n')}\n${noted(report.notes)}`;
 }
 

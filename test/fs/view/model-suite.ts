@@ -42,8 +42,10 @@ export function modelSuite(runs: number): void {
                 for (const op of ops) pair.run(op);
                 pair.check();
                 const before = dump(pair.view, true);
-                if (checkpoints) pair.view.close();
-                else crash(pair);
+                if (checkpoints) {
+                  pair.view.checkpoint();
+                  pair.view.close();
+                } else crash(pair);
                 pair.view = fixture.view(name);
                 assert.deepEqual(dump(pair.view, true), before, 'times and inode numbers survive a remount');
               }
