@@ -1,5 +1,6 @@
 import type { PgErrorData } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
+import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats } from './mount.ts';
 
 /** What the thread that serves a mount is told first. */
@@ -22,11 +23,15 @@ export interface Verbs {
   stats: FsStats;
   checkpoint: null;
   changes: FsChange[];
+  /** Appends a claim about the files; where the log ends then. */
+  namespace: { epoch: number; size: number };
 }
 
 export interface ControlRequest {
   id: number;
   verb: keyof Verbs;
+  /** Of the verb `namespace`. */
+  claim?: NamespaceClaim;
 }
 
 /** What the serving thread posts: that it serves, answers, something to tell the user, its end. */

@@ -6,6 +6,7 @@ import { fromErrorData, PgError } from '../mdm/error.ts';
 import { siblingModule } from '../store/threads.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
 import { closeDevice, detachPath, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
+import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
 import { NUDGE_MS, SyncRing, WANT } from './sync-ring.ts';
 import type { SyncWorkerData } from './sync-worker.ts';
@@ -104,6 +105,12 @@ class RunningMount implements Mount {
     return this.ask('changes');
   }
 
+  async appendNamespace(claim: NamespaceClaim): Promise<{ epoch: number; size: number }> {
+    const end = await this.ask('namespace', claim);
+    await this.root(end.size);
+    return end;
+  }
+
   async unmount(lazy = false): Promise<void> {
     if (!this.open) return this.closed;
     const error = await unmountPath(this.mountPoint, lazy);
@@ -138,12 +145,12 @@ class RunningMount implements Mount {
     }
   }
 
-  private ask<V extends keyof Verbs>(verb: V): Promise<Verbs[V]> {
+  private ask<V extends keyof Verbs>(verb: V, claim?: NamespaceClaim): Promise<Verbs[V]> {
     if (!this.open) return Promise.reject(notMounted(this.label));
     const id = this.nextId++;
     return new Promise<Verbs[V]>((resolve, reject) => {
       this.waiting.set(id, { resolve: resolve as (value: never) => void, reject });
-      this.worker.postMessage({ id, verb } satisfies ControlRequest);
+      this.worker.postMessage({ id, verb, ...(claim === undefined ? {} : { claim }) } satisfies ControlRequest);
       this.wake();
     });
   }

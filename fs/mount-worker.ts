@@ -7,6 +7,7 @@ import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './c
 import { becomeWakeable } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
+import type { NamespaceClaim } from './log/claim.ts';
 import { type Log, openLog } from './log/log.ts';
 import type { FsStats } from './mount.ts';
 import { ENDED, SyncRing, WANT } from './sync-ring.ts';
@@ -159,15 +160,23 @@ class MountWorker {
     return { epoch: this.log.epoch, size: this.flushed };
   }
 
+  /** Commits what there is, and then the claim about it; where that ends. */
+  private appendNamespace(claim: NamespaceClaim): { epoch: number; size: number } {
+    if (this.log === null) throw new FsError('EROFS');
+    this.flush();
+    this.log.appendNamespace(claim);
+    return this.commit();
+  }
+
   private serveVerb(request: ControlRequest): void {
     try {
-      this.post({ kind: 'answer', id: request.id, value: this.verb(request.verb) });
+      this.post({ kind: 'answer', id: request.id, value: this.verb(request.verb, request.claim) });
     } catch (error) {
       this.post({ kind: 'failure', id: request.id, error: toErrorData(error) });
     }
   }
 
-  private verb(verb: keyof Verbs): Verbs[keyof Verbs] {
+  private verb(verb: keyof Verbs, claim: NamespaceClaim | undefined): Verbs[keyof Verbs] {
     const { view } = this;
     switch (verb) {
       case 'commit':
@@ -181,6 +190,8 @@ class MountWorker {
         return null;
       case 'changes':
         return Array.from(view.changes());
+      case 'namespace':
+        return this.appendNamespace(claim!);
     }
   }
 

@@ -1,4 +1,5 @@
 import type { Roots } from '../store/paths.ts';
+import type { NamespaceClaim } from './log/claim.ts';
 
 /** What to mount, where. */
 export interface MountOptions {
@@ -70,6 +71,8 @@ export interface Mount {
   checkpoint(): Promise<void>;
   /** What the writable layer changed against the image, in path order. */
   changes(): Promise<FsChange[]>;
+  /** Appends a claim of what the files were at some size of the log, as a commit of its own; durable on return. Where the log ends then. */
+  appendNamespace(claim: NamespaceClaim): Promise<{ epoch: number; size: number }>;
   /** Commits, takes the mount away (`lazy`: also when busy; the server goes on until the last user has left) and ends the server. */
   unmount(lazy?: boolean): Promise<void>;
   /** Resolves when the mount has ended, whoever ended it; rejects with a PgError when its server failed. */

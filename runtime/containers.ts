@@ -114,7 +114,12 @@ async function shimOf(roots: Roots, ref: string): Promise<{ id: string; client: 
   });
 }
 
-async function ask(roots: Roots, ref: string, request: Parameters<ControlClient['request']>[0]): Promise<unknown> {
+/** Asks a running container's shim. PgError('NOT_RUNNING'). */
+export async function ask(
+  roots: Roots,
+  ref: string,
+  request: Parameters<ControlClient['request']>[0],
+): Promise<unknown> {
   const { client } = await shimOf(roots, ref);
   try {
     return await client.request(request);
@@ -124,7 +129,7 @@ async function ask(roots: Roots, ref: string, request: Parameters<ControlClient[
 }
 
 /** Whether the error says that the container is not running (or has just ended). */
-function isNotRunning(error: unknown): boolean {
+export function isNotRunning(error: unknown): boolean {
   return isPgError(error, 'NOT_RUNNING') || (error as { shimGone?: boolean }).shimGone === true;
 }
 
@@ -181,7 +186,7 @@ export async function waitContainer(roots: Roots, ref: string): Promise<number> 
 }
 
 /** Waits until no command and no shim has the container, and keeps it so until the lock is released. PgError('BUSY'). */
-async function lockStopped(roots: Roots, id: string): Promise<Lock> {
+export async function lockStopped(roots: Roots, id: string): Promise<Lock> {
   let lock: Lock | undefined;
   try {
     lock = await waitLock(lockPath(roots, id), BUSY_WAIT_MS);

@@ -2,6 +2,7 @@ import { closeSync, openSync, rmSync } from 'node:fs';
 import { createConnection, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { fromErrorData, type PgErrorData } from '../mdm/error.ts';
+import type { NamespaceClaim } from '../fs/log/claim.ts';
 import { containerRunDir, type Roots } from '../store/paths.ts';
 import type { Phase } from './trace.ts';
 
@@ -22,6 +23,8 @@ export type Request =
   | { op: 'pids' }
   | { op: 'commit' }
   | { op: 'changes' }
+  /** A claim about the files, its root as hex, to append to the log. */
+  | { op: 'namespace'; claim: Omit<NamespaceClaim, 'root'> & { root: string } }
   | { op: 'checkpoint' }
   | { op: 'root' };
 

@@ -99,6 +99,10 @@ class Connection {
         return { result: await running.commit() };
       case 'changes':
         return { result: await running.root.changes() };
+      case 'namespace': {
+        const { claim } = request;
+        return { result: await running.root.appendNamespace({ ...claim, root: Buffer.from(claim.root, 'hex') }) };
+      }
       case 'checkpoint':
         await running.root.checkpoint();
         return {};
