@@ -166,6 +166,25 @@ export class SyncRing {
     return true;
   }
 
+  /** FUSE thread: whether nothing waits for the syncer, so that until the next `post` what is durable is this thread's to say. */
+  get idle(): boolean {
+    return !this.posted;
+  }
+
+  /** FUSE thread, while the ring is idle: it has made the first `size` bytes durable itself, for one request. */
+  syncedHere(size: number, sequence: number): void {
+    this.sizes[FLUSHED] = size;
+    this.sizes[SYNCED_SEQUENCE] = sequence;
+    this.sizes[SYNCED] = size;
+    Atomics.add(this.words, SYNC_REQUESTS, 1);
+    Atomics.add(this.words, SYNCS, 1);
+  }
+
+  /** Anyone: an fdatasync failed. */
+  fail(): void {
+    Atomics.store(this.words, FAILED, 1);
+  }
+
   /**
    * FUSE thread: the kernel is to write back its dirty pages of an inode, which it does by WRITE requests while the syncer waits; then the
    * FUSE thread is asked with WRITTEN_BACK. False when too many wait already.
@@ -267,7 +286,7 @@ export class SyncRing {
       this.sizes[SYNCED_SEQUENCE] = done.sequence;
       this.sizes[SYNCED] = done.size;
     }
-    if (!ok) Atomics.store(this.words, FAILED, 1);
+    if (!ok) this.fail();
     const tail = Atomics.load(this.words, TAIL);
     for (let i = 0; i < done.count; i++) {
       const slot = ((tail + i) & (RING_SLOTS - 1)) * 2;

@@ -9,6 +9,8 @@ import { ERRNO, errnoName, errnoOf } from './errno.ts';
 const libc = koffi.load(null);
 const cRead = libc.func('long read(int, void *, size_t)');
 const cWrite = libc.func('long write(int, void *, size_t)');
+const cPoll = libc.func('int poll(void *, unsigned long, int)');
+const cYield = libc.func('int sched_yield()');
 const cMount = libc.func('int mount(const char *, const char *, const char *, unsigned long, const char *)');
 const cUmount2 = libc.func('int umount2(const char *, int)');
 
@@ -23,10 +25,25 @@ const MS_RDONLY = 1;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 
-/** read(2), blocking: the bytes read, or the negative of an errno. */
+/** read(2) of one request: the bytes read, or the negative of an errno; -EAGAIN when none waits. */
 export function readDevice(fd: number, into: Uint8Array): number {
   const result = cRead(fd, into, into.length) as number;
   return result < 0 ? -koffi.errno() : result;
+}
+
+/** `struct pollfd` with POLLIN. */
+const pollfd = new Int32Array([0, 1]);
+
+/** poll(2): waits until a request can be read; 0 `timeoutMs` only looks, -1 waits for ever. 1, 0 for none, or the negative of an errno. */
+export function awaitDevice(fd: number, timeoutMs: number): number {
+  pollfd[0] = fd;
+  const result = cPoll(pollfd, 1, timeoutMs) as number;
+  return result < 0 ? -koffi.errno() : result;
+}
+
+/** sched_yield(2): lets other threads that are ready on this processor go first. */
+export function yieldProcessor(): void {
+  cYield();
 }
 
 /** write(2) of the first `length` bytes: the bytes written, or the negative of an errno. The device takes an answer whole or not at all. */
@@ -61,10 +78,10 @@ export function invalidateInode(fd: number, ino: number): void {
   writeDevice(fd, message, message.length);
 }
 
-/** Opens /dev/fuse. PgError('NO_FUSE') when this machine or this user has none. */
+/** Opens /dev/fuse, reads of which do not block. PgError('NO_FUSE') when this machine or this user has none. */
 export function openDevice(): number {
   try {
-    return openSync('/dev/fuse', fsConstants.O_RDWR);
+    return openSync('/dev/fuse', fsConstants.O_RDWR | fsConstants.O_NONBLOCK);
   } catch (cause) {
     throw new PgError('NO_FUSE', `cannot open /dev/fuse: ${(cause as Error).message}`, {
       hint: 'load the module (modprobe fuse), or give the container the device; see pg doctor',
@@ -111,7 +128,7 @@ export function detachPath(mountPoint: string): void {
 }
 
 /**
- * The signal that wakes a thread out of a blocking read(2) of the device: it is ignored by default, and nothing else here uses it.
+ * The signal that wakes a thread out of poll(2) of the device: it is ignored by default, and nothing else here uses it.
  * FUSE itself offers no way: an invalidation makes no request, and a RETRIEVE wants a regular file that the kernel has cached.
  */
 const WAKE_SIGNAL = constants.signals.SIGURG;
@@ -120,7 +137,7 @@ const SIGACTION_BYTES = 152;
 
 /**
  * Makes the calling thread one that `wakeThread` can wake: gives the wake signal a handler that does nothing, without SA_RESTART, so that the
- * read fails with EINTR. Returns the thread's number. The handler is a function of libc, called on the interrupted thread: no JavaScript runs.
+ * poll fails with EINTR. Returns the thread's number. The handler is a function of libc, called on the interrupted thread: no JavaScript runs.
  */
 export function becomeWakeable(): number {
   const action = Buffer.alloc(SIGACTION_BYTES);

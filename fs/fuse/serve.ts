@@ -1,10 +1,11 @@
 import type { View } from '../view/view.ts';
-import { readDevice, writeDevice } from './device.ts';
+import { writeDevice } from './device.ts';
 import { ERRNO, errnoName, errnoOfError } from './errno.ts';
 import { Lookups } from './lookups.ts';
 import { seekNow } from './inode.ts';
 import { operationTable } from './operations.ts';
 import { OPCODE, OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
+import { RequestReader } from './reader.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { newSession, NO_REPLY, type Operation, type ServeHooks, type ServeSettings, type Session } from './session.ts';
@@ -26,9 +27,10 @@ export class Server {
 
   /** Serves until the filesystem is unmounted or the connection aborted, or `attend` says stop. Throws when the device fails otherwise. */
   run(): void {
-    const { fd, request, session } = this;
+    const { request, session } = this;
+    const reader = new RequestReader(this.fd);
     while (session.hooks.attend()) {
-      const received = readDevice(fd, request.bytes);
+      const received = reader.next(request.bytes);
       if (received > 0) {
         if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);
         this.answer();
