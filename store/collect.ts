@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type Mark, markKey } from './catalog.ts';
 import { contentKey, type ContentRef, decodeExtents } from './content.ts';
 import type { Index } from './index-db.ts';
+import { decodeSector, TABLES } from './host/records.ts';
 import { livingLeases } from './lease.ts';
 
 /** Something that must stay. A content keeps its sectors; a node keeps nothing but itself. */
@@ -44,14 +45,15 @@ const KINDS = [
  */
 export async function collect(index: Index, places: CollectPlaces, mark: MarkLive): Promise<CollectResult> {
   const result: CollectResult = { contents: 0, nodes: 0, sectors: 0, bytes: 0, waitingFor: [] };
-  condemn(index, places, await reach(index, mark()));
+  const reachNow = async (): Promise<Set<string>> => reach(index, [mark(), hostSectors(index)]);
+  condemn(index, places, await reachNow());
   const condemned = index.table('condemned');
   if ([...condemned.keys({ limit: 1 })].length > 0) {
     const { oldest } = look(places);
     const removable = [...condemned.range()].filter(
       ({ key, value }) => key[0] !== UNLINK && value.readDoubleLE(0) < oldest,
     );
-    if (removable.length > 0) remove(index, await reach(index, mark()), oldest, result);
+    if (removable.length > 0) remove(index, await reachNow(), oldest, result);
     result.bytes += unlinkMarked(index, places);
   }
   result.bytes += removeTemporaries(places);
@@ -71,30 +73,40 @@ function look(places: CollectPlaces): { oldest: number; purposes: string[] } {
 }
 
 /** Names of everything that must stay: the mark's letter, then the key, as latin1. */
-async function reach(index: Index, marked: Iterable<Reachable> | AsyncIterable<Reachable>): Promise<Set<string>> {
+async function reach(
+  index: Index,
+  sources: readonly (Iterable<Reachable> | AsyncIterable<Reachable>)[],
+): Promise<Set<string>> {
   const live = new Set<string>();
   const contents = index.table('contents');
   const add = (kind: Mark, key: Uint8Array): void => void live.add(markKey(kind, key).toString('latin1'));
-  for await (const item of marked) {
-    switch (item.kind) {
-      case 'content': {
-        const key = contentKey(item.ref);
-        add('c', key);
-        const value = contents.get(key);
-        for (const { sector } of value ? decodeExtents(value) : []) add('s', sector);
-        break;
+  for (const source of sources) {
+    for await (const item of source) {
+      switch (item.kind) {
+        case 'content': {
+          const key = contentKey(item.ref);
+          add('c', key);
+          const value = contents.get(key);
+          for (const { sector } of value ? decodeExtents(value) : []) add('s', sector);
+          break;
+        }
+        case 'node':
+          add('n', item.hash);
+          break;
+        case 'sector':
+          add('s', item.root);
+          break;
+        default:
+          item satisfies never;
       }
-      case 'node':
-        add('n', item.hash);
-        break;
-      case 'sector':
-        add('s', item.root);
-        break;
-      default:
-        item satisfies never;
     }
   }
   return live;
+}
+
+/** The sectors of the store that files of the machine's host stand on: they stay whatever the caller names. */
+function* hostSectors(index: Index): Generator<Reachable> {
+  for (const { value } of index.table(TABLES.sectors).range()) yield { kind: 'sector', root: decodeSector(value).base };
 }
 
 /**

@@ -158,6 +158,15 @@ export class Store {
   }
 
   /**
+   * Fills `into` with the bytes of a sector from `offset` on, all within its 4 MiB, checked block by block;
+   * MISSING_SECTOR, CORRUPT_SECTOR.
+   */
+  readSectorAt(root: Uint8Array, into: Uint8Array, offset: number): void {
+    if (isZeroSector(root)) into.fill(0);
+    else this.sectorFiles.get(sectorKey(root), root).read(into, 0, offset, into.length);
+  }
+
+  /**
    * Stores a sector (up to 4 MiB, zeros follow), durable on return; BAD_SECTOR if its root is another. Nothing if it is
    * here already. For many, `ContentWriter.putSector` hashes on all cores and syncs in the background.
    */
