@@ -1,11 +1,14 @@
 /**
- * MiB/s of the Merkle root of a 4 MiB sector on one core: our kernel, and the slow twin on @noble/hashes.
+ * MiB/s of the Merkle root of a 4 MiB sector on one core: our kernel, and the slow twin on @noble/hashes; then on several cores.
  *
  *     scripts/with-node bench/hash.ts
  *
  * With PG_BENCH_PEER=PROGRAM, another implementation takes turns with ours: it prints the MiB/s of its own sector root.
  */
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
 import { blake2b } from '@noble/hashes/blake2.js';
 import { Accumulator } from '../mdm/accumulator.ts';
 import { input } from '../mdm/kernel/kernel.ts';
@@ -50,8 +53,8 @@ const rows: { name: string; rounds: number; once(): number | void }[] = [
 ];
 const go = process.env['PG_BENCH_PEER'];
 if (go !== undefined) {
-  const once = (): number => Number(/([\d.]+) MiB\/s/.exec(execFileSync(go, { encoding: 'utf8' }))?.[1]);
-  rows.push({ name: 'peer', rounds: 5, once });
+  const rate = (): number => Number(/([\d.]+) MiB\/s/.exec(execFileSync(go, { encoding: 'utf8' }))?.[1]);
+  rows.push({ name: 'peer', rounds: 5, once: rate });
 }
 
 const best = new Map<string, number>();
@@ -67,3 +70,28 @@ const ours = best.get(rows[0]!.name)!;
 console.log(`${'one core, best of the rounds'.padEnd(42)} MiB/s   ratio`);
 for (const [name, rate] of best)
   console.log(`${name.padEnd(42)} ${rate.toFixed(1).padStart(5)}   ${(ours / rate).toFixed(2).padStart(5)}`);
+
+/** MiB/s of `threads` threads that each compute the roots of so many sectors at the same time; the best of five rounds. */
+async function onThreads(threads: Worker[], sectors: number): Promise<number> {
+  let rate = 0;
+  for (let round = 0; round < 5; round++) {
+    const start = performance.now();
+    for (const thread of threads) thread.postMessage(sectors);
+    await Promise.all(threads.map((thread) => once(thread, 'message')));
+    rate = Math.max(rate, (threads.length * sectors * SECTOR_BYTES) / 1048.576 / (performance.now() - start));
+  }
+  return rate;
+}
+
+const threads = Array.from(
+  { length: availableParallelism() },
+  () => new Worker(new URL('hash-thread.ts', import.meta.url)),
+);
+await Promise.all(threads.map((thread) => onThreads([thread], 5)));
+const alone = await onThreads(threads.slice(0, 1), 50);
+const together = await onThreads(threads, 50);
+console.log(`${'one thread'.padEnd(42)} ${alone.toFixed(1).padStart(5)}`);
+console.log(
+  `${`${threads.length} threads`.padEnd(42)} ${together.toFixed(1).padStart(5)}   ${(together / alone).toFixed(2)} x one`,
+);
+await Promise.all(threads.map((thread) => thread.terminate()));
