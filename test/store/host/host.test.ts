@@ -11,7 +11,7 @@ import type { HostFile } from '../../../store/host/host-file.ts';
 import type { Store } from '../../../store/store.ts';
 import { CASES, largePrograms, pattern, smallPrograms } from '../../mdm/programs.ts';
 import { importAll, noise, Place } from '../fixture.ts';
-import { bytesOf, checkFile, placeAll, runBatch } from './model.ts';
+import { bytesOf, checkFile, fillFile, placeAll, runBatch } from './model.ts';
 
 const S = SECTOR_BYTES;
 const I = makeInstruction;
@@ -36,7 +36,7 @@ describe('store: the durable host', function () {
   };
   const fill = (name: string, data: Uint8Array): HostFile => {
     const file = host.create(name);
-    execute(file, [I('Truncate', [data.length]), I('Write', [0, data.length])], [undefined, data]);
+    fillFile(file, data);
     return file;
   };
   const sectorFiles = (): number =>

@@ -1,9 +1,8 @@
-// Random programs for files of a host, beside the plainest model of them, and an independent way to a root: the
-// definition of the tree, on @noble/hashes.
+// Programs of test/mdm/programs.ts on files of a host, and what those should hold then.
 import assert from 'node:assert/strict';
 import { executeBatch } from '../../../mdm/batch.ts';
 import type { CommittedFile } from '../../../mdm/file.ts';
-import type { Instruction } from '../../../mdm/instruction.ts';
+import { type Instruction, makeInstruction } from '../../../mdm/instruction.ts';
 import { bufferRoot, SECTOR_BYTES } from '../../../mdm/merkle.ts';
 import { verifyBatch } from '../../../mdm/verify.ts';
 import { type Draft, place, type Placed } from '../../mdm/programs.ts';
@@ -25,6 +24,13 @@ export function bytesOf(file: CommittedFile): Uint8Array {
   const bytes = new Uint8Array(file.state.size);
   file.readAt(bytes, 0);
   return bytes;
+}
+
+/** Gives an empty file these bytes, as one batch. */
+export function fillFile(file: CommittedFile, data: Uint8Array): void {
+  const instructions = [makeInstruction('Truncate', [data.length]), makeInstruction('Write', [0, data.length])];
+  const result = executeBatch(file, { initial: file.state, instructions }, [undefined, data]);
+  assert.equal(result.outcome, 'committed');
 }
 
 /** Runs the steps as one batch and checks what a verifier can. */
