@@ -3,6 +3,8 @@ import { PgError } from '../mdm/error.ts';
 import { findImage, SCRATCH } from '../layers/images.ts';
 import { createContainer, type CreateOptions } from '../runtime/create.ts';
 import type { ContainerRecord } from '../runtime/record.ts';
+import { readSettings } from '../runtime/settings.ts';
+import { allowedUlimits } from '../runtime/ulimits.ts';
 import { openStore, type Store } from '../store/store.ts';
 import type { Roots } from '../store/paths.ts';
 import type { RunFlags } from './run-flags.ts';
@@ -19,10 +21,15 @@ export async function newContainer(
   flags: RunFlags,
 ): Promise<ContainerRecord> {
   const options = createOptions(flags, command);
+  options.runtime ??= (await readSettings(roots)).runtime;
   const record =
     imageName === SCRATCH
       ? await createContainer(roots, { id: '', name: SCRATCH, treeRoot: null, config: {} }, options)
       : await fromImage(roots, imageName, flags, options);
+  for (const { name, hard } of allowedUlimits(record.config.ulimits)) {
+    if (hard < record.config.ulimits.find((limit) => limit.name === name)!.hard)
+      process.stderr.write(`pg: warning: this host allows no more than ${hard} for --ulimit ${name}: it gets that\n`);
+  }
   if (flags.cidfile !== undefined) writeCidFile(flags.cidfile, record.id);
   return record;
 }

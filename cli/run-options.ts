@@ -4,6 +4,7 @@ import { PgError } from '../mdm/error.ts';
 import { randomBytes } from 'node:crypto';
 import type { CreateOptions } from '../runtime/create.ts';
 import type { PortRequest, RestartPolicy, VolumeMount } from '../runtime/record.ts';
+import { parseMounts } from './mount-flag.ts';
 import type { RunFlags } from './run-flags.ts';
 
 const bad = (message: string, hint?: string): PgError =>
@@ -166,6 +167,17 @@ function seccompFile(path: string): string {
   return text;
 }
 
+function parseCpuset(text: string): string {
+  if (!/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) throw bad(`invalid cpuset: '${text}'`, 'for example 0-2,4');
+  return text;
+}
+
+function parseSysctls(words: string[]): Record<string, string> {
+  const wrong = words.find((word) => !/^[a-z][\w./-]*=/.test(word));
+  if (wrong !== undefined) throw bad(`invalid sysctl: '${wrong}'`, '--sysctl NAME=VALUE');
+  return parseLabels(words);
+}
+
 function parseCpus(text: string): number {
   const cpus = Number(text);
   if (!(cpus > 0)) throw bad(`invalid number of cpus: '${text}'`);
@@ -184,6 +196,7 @@ function parseLog(words: string[]): CreateOptions['log'] {
 
 /** What the flags of `pg run` and `pg create` say about the container. PgError('BAD_USAGE') for what cannot be read. */
 export function createOptions(flags: RunFlags, command: string[]): CreateOptions {
+  const mounts = parseMounts(flags.mount ?? []);
   const options: CreateOptions = {
     command,
     env: parseEnv(flags.env ?? [], flags['env-file'] ?? []),
@@ -191,8 +204,12 @@ export function createOptions(flags: RunFlags, command: string[]): CreateOptions
     ports: (flags.publish ?? []).flatMap(parsePorts),
     expose: (flags.expose ?? []).map((port) => (port.includes('/') ? port : `${port}/tcp`)),
     publishAll: flags['publish-all'] ?? false,
-    volumes: (flags.volume ?? []).map(parseVolume),
-    tmpfs: (flags.tmpfs ?? []).map(parseTmpfs),
+    volumes: [...(flags.volume ?? []).map(parseVolume), ...mounts.volumes],
+    tmpfs: [...(flags.tmpfs ?? []).map(parseTmpfs), ...mounts.tmpfs],
+    sysctls: parseSysctls(flags.sysctl ?? []),
+    groupAdd: flags['group-add'] ?? [],
+    hostPid: flags.pid === 'host',
+    hostIpc: flags.ipc === 'host',
     dns: flags.dns ?? [],
     extraHosts: (flags['add-host'] ?? []).map(hostEntry),
     capAdd: flags['cap-add'] ?? [],
@@ -242,6 +259,7 @@ function resources(flags: RunFlags): NonNullable<CreateOptions['resources']> {
     result.memorySwapBytes = flags['memory-swap'] === '-1' ? -1 : parseSize(flags['memory-swap'], 'memory-swap');
   }
   if (flags.cpus !== undefined) result.cpus = parseCpus(flags.cpus);
+  if (flags['cpuset-cpus'] !== undefined) result.cpusetCpus = parseCpuset(flags['cpuset-cpus']);
   if (flags['cpu-shares'] !== undefined) result.cpuShares = flags['cpu-shares'];
   if (flags['pids-limit'] !== undefined) result.pidsLimit = flags['pids-limit'];
   return result;

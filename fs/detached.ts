@@ -28,6 +28,8 @@ export interface DaemonOptions {
   treeRoot: string | null;
   logDir: string | null;
   readOnly: boolean;
+  noSuid: boolean;
+  noDev: boolean;
   mountPoint: string;
   label: string;
 }
@@ -91,6 +93,8 @@ export async function startDetachedMount(options: MountOptions): Promise<void> {
     treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot).toString('hex'),
     logDir: options.logDir,
     readOnly: options.readOnly === true,
+    noSuid: options.noSuid === true,
+    noDev: options.noDev === true,
     mountPoint,
     label: options.label,
   } satisfies DaemonOptions);

@@ -25,6 +25,8 @@ async function serve(options: DaemonOptions): Promise<void> {
       treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot, 'hex'),
       logDir: options.logDir,
       readOnly: options.readOnly,
+      noSuid: options.noSuid,
+      noDev: options.noDev,
       mountPoint,
       label,
     });

@@ -247,7 +247,8 @@ function mounted(options: MountOptions, readOnly: boolean): number {
   clearMountPoint(options.mountPoint);
   const deviceFd = openDevice();
   try {
-    mountDevice(deviceFd, { mountPoint: options.mountPoint, source: options.label, readOnly });
+    const { mountPoint, label, noSuid = false, noDev = false } = options;
+    mountDevice(deviceFd, { mountPoint, source: label, readOnly, noSuid, noDev });
     return deviceFd;
   } catch (error) {
     closeDevice(deviceFd);

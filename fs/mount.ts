@@ -12,6 +12,9 @@ export interface MountOptions {
   mountPoint: string;
   /** Refuse changes (EROFS) though there is a log. */
   readOnly?: boolean;
+  /** Do not honour setuid bits and file capabilities, or device nodes; a container's root needs both. */
+  noSuid?: boolean;
+  noDev?: boolean;
   /** Shows as the source in /proc/mounts, and names the mount in messages: a container's or an image's name. */
   label: string;
   /** Keep written pages in the kernel and write them back in large pieces; the default is true. */

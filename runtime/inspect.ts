@@ -129,6 +129,10 @@ function hostConfig(config: Container['record']['config']): object {
       CgroupPermissions: d.access,
     })),
     Ulimits: config.ulimits.map((u) => ({ Name: u.name, Soft: u.soft, Hard: u.hard })),
+    GroupAdd: config.groupAdd ?? [],
+    PidMode: config.hostPid === true ? 'host' : '',
+    IpcMode: config.hostIpc === true ? 'host' : 'private',
+    Sysctls: config.sysctls ?? {},
     Init: config.init,
     Runtime: config.runtime,
     ShmSize: config.shmSizeBytes,
@@ -136,6 +140,7 @@ function hostConfig(config: Container['record']['config']): object {
     MemorySwap: resources.memorySwapBytes ?? 0,
     NanoCpus: Math.round((resources.cpus ?? 0) * 1e9),
     CpuShares: resources.cpuShares ?? 0,
+    CpusetCpus: resources.cpusetCpus ?? '',
     PidsLimit: resources.pidsLimit ?? null,
     LogConfig: {
       Type: 'json-file',

@@ -32,6 +32,8 @@ export interface Resources {
   cpus?: number;
   cpuShares?: number;
   pidsLimit?: number;
+  /** CPUs it may run on, as `0-2,4`. */
+  cpusetCpus?: string;
 }
 
 export interface RestartPolicy {
@@ -47,6 +49,8 @@ export interface ContainerConfig {
   env: string[];
   workdir: string;
   user: string;
+  /** Groups, by name or number, besides the user's own. */
+  groupAdd?: string[];
   hostname: string;
   tty: boolean;
   openStdin: boolean;
@@ -56,11 +60,16 @@ export interface ContainerConfig {
   ports: PortRequest[];
   publishAll: boolean;
   network: 'none' | 'host' | 'bridge';
+  /** Shares the host's process numbers, or its System V IPC, message queues and /dev/shm. */
+  hostPid?: boolean;
+  hostIpc?: boolean;
   dns: string[];
   /** `name:address` */
   extraHosts: string[];
   volumes: VolumeMount[];
   tmpfs: { target: string; options: string[] }[];
+  /** Kernel parameters of its namespaces (sysctl(8)). */
+  sysctls?: Record<string, string>;
   resources: Resources;
   readOnly: boolean;
   capAdd: string[];

@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { customSeccomp, defaultSeccomp } from './seccomp.ts';
 import { containerCapabilities } from './capabilities.ts';
+import { allowedUlimits } from './ulimits.ts';
 import type { ContainerConfig, ContainerRecord } from './record.ts';
 import type { ResolvedUser } from './users.ts';
 
@@ -79,6 +80,10 @@ const MASKED_PATHS = [
   '/sys/firmware',
   '/sys/devices/virtual/powercap',
 ];
+const PRIVATE_NET_SYSCTLS = {
+  'net.ipv4.ip_unprivileged_port_start': '0',
+  'net.ipv4.ping_group_range': '0 2147483647',
+};
 const READONLY_PATHS = ['bus', 'fs', 'irq', 'sys', 'sysrq-trigger'].map((name) => `/proc/${name}`);
 
 /** The whole config.json (OCI runtime spec 1.0.2) for a container on this host. */
@@ -95,13 +100,11 @@ export function buildSpec(record: ContainerRecord, host: HostSide): object {
     mounts: mounts(config, host),
     annotations: { 'org.promisegrid.pg.name': record.name },
     linux: {
-      namespaces: namespaces(host),
+      namespaces: namespaces(config, host),
       cgroupsPath: host.cgroup.path,
       resources: resources(config, host),
       devices: host.devices.map(({ access: _access, ...node }) => node),
-      ...(privateNet && {
-        sysctl: { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' },
-      }),
+      sysctl: { ...(privateNet && PRIVATE_NET_SYSCTLS), ...config.sysctls },
       ...(config.privileged ? {} : { maskedPaths: MASKED_PATHS, readonlyPaths: READONLY_PATHS }),
       ...seccomp(config, new Set(capabilities)),
     },
@@ -172,15 +175,21 @@ function environment(config: ContainerConfig, hostname: string, tty: boolean, ho
 }
 
 function rlimits(config: ContainerConfig, nofileLimit: number): ProcessSpec['rlimits'] {
-  const limits = config.ulimits.map((u) => ({ type: `RLIMIT_${u.name.toUpperCase()}`, soft: u.soft, hard: u.hard }));
+  const limits = allowedUlimits(config.ulimits).map((u) => ({
+    type: `RLIMIT_${u.name.toUpperCase()}`,
+    soft: u.soft,
+    hard: u.hard,
+  }));
   if (!limits.some((l) => l.type === 'RLIMIT_NOFILE')) {
     limits.push({ type: 'RLIMIT_NOFILE', soft: nofileLimit, hard: nofileLimit });
   }
   return limits;
 }
 
-function namespaces(host: HostSide): { type: string; path?: string }[] {
-  const list: { type: string; path?: string }[] = ['pid', 'ipc', 'uts', 'mount'].map((type) => ({ type }));
+function namespaces(config: ContainerConfig, host: HostSide): { type: string; path?: string }[] {
+  const list: { type: string; path?: string }[] = [{ type: 'uts' }, { type: 'mount' }];
+  if (config.hostPid !== true) list.push({ type: 'pid' });
+  if (config.hostIpc !== true) list.push({ type: 'ipc' });
   if (host.cgroup.version === 2) list.push({ type: 'cgroup' });
   if (host.netns === 'new') list.push({ type: 'network' });
   else if (host.netns !== '') list.push({ type: 'network', path: host.netns });
@@ -196,7 +205,9 @@ function mounts(config: ContainerConfig, host: HostSide): MountSpec[] {
     mount('/sys', 'sysfs', 'sysfs', ['nosuid', 'noexec', 'nodev', access]),
     mount('/sys/fs/cgroup', 'cgroup', 'cgroup', [access, 'nosuid', 'noexec', 'nodev']),
     mount('/dev/mqueue', 'mqueue', 'mqueue', ['nosuid', 'noexec', 'nodev']),
-    mount('/dev/shm', 'tmpfs', 'shm', ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${config.shmSizeBytes}`]),
+    config.hostIpc === true
+      ? bind('/dev/shm', '/dev/shm', false)
+      : mount('/dev/shm', 'tmpfs', 'shm', ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${config.shmSizeBytes}`]),
   ];
   const chosen: MountSpec[] = [];
   for (const tmpfs of config.tmpfs) {
@@ -232,7 +243,7 @@ const bind = (source: string, destination: string, readOnly: boolean): MountSpec
   mount(destination, 'bind', source, ['rbind', 'rprivate', readOnly ? 'ro' : 'rw']);
 
 function resources(config: ContainerConfig, host: HostSide): object {
-  const { memoryBytes, memorySwapBytes, cpus, cpuShares, pidsLimit } = config.resources;
+  const { memoryBytes, memorySwapBytes, cpus, cpuShares, cpusetCpus, pidsLimit } = config.resources;
   const swap = memorySwapBytes ?? (memoryBytes === undefined ? undefined : memoryBytes * 2);
   const rules = config.privileged
     ? [{ allow: true, access: 'rwm' }]
@@ -245,10 +256,11 @@ function resources(config: ContainerConfig, host: HostSide): object {
     ...(memoryBytes !== undefined && {
       memory: { limit: memoryBytes, ...(host.cgroup.swapAccounting && swap !== undefined && { swap }) },
     }),
-    ...((cpus !== undefined || cpuShares !== undefined) && {
+    ...((cpus !== undefined || cpuShares !== undefined || cpusetCpus !== undefined) && {
       cpu: {
         ...(cpus !== undefined && { period: CPU_PERIOD_US, quota: Math.round(cpus * CPU_PERIOD_US) }),
         ...(cpuShares !== undefined && { shares: cpuShares }),
+        ...(cpusetCpus !== undefined && { cpus: cpusetCpus }),
       },
     }),
     ...(pidsLimit !== undefined && pidsLimit > 0 && { pids: { limit: pidsLimit } }),

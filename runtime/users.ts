@@ -50,9 +50,14 @@ function numeric(word: string): number | undefined {
 /**
  * What `USER` of an image or `--user` means in a container: `name`, `uid`, `name:group`, `uid:gid`; empty is root.
  * `passwd` and `group` are the texts of the container's files (empty when it has none).
- * PgError('BAD_USER') when a name is not there.
+ * `groupAdd` are more groups, by name or number. PgError('BAD_USER') when a name is not there.
  */
-export function resolveUser(spec: string, passwd: string, group: string): ResolvedUser {
+export function resolveUser(
+  spec: string,
+  passwd: string,
+  group: string,
+  groupAdd: readonly string[] = [],
+): ResolvedUser {
   const at = spec.indexOf(':');
   const userWord = (at < 0 ? spec : spec.slice(0, at)) || '0';
   const groupWord = at < 0 ? '' : spec.slice(at + 1);
@@ -73,17 +78,25 @@ export function resolveUser(spec: string, passwd: string, group: string): Resolv
     home: user?.home || '/',
   };
   if (groupWord !== '') {
-    const gid = numeric(groupWord);
-    const found = groups.find((g) => g.name === groupWord);
-    if (found === undefined && gid === undefined) {
-      throw new PgError('BAD_USER', `unable to find group ${groupWord}: no matching entries in group file`);
-    }
-    result.gid = found?.gid ?? gid!;
+    result.gid = resolveGroup(groupWord, groups);
   } else if (user !== undefined) {
     const member = groups.filter((g) => g.members.includes(user.name)).map((g) => g.gid);
     result.additionalGids = [...new Set(member)].filter((gid) => Number.isInteger(gid));
   }
   // As login(1) has it: a process that gives its group away (a setgid program) stays in it, else it would lose what the group is denied.
   if (!result.additionalGids.includes(result.gid)) result.additionalGids.unshift(result.gid);
+  for (const word of groupAdd) {
+    const gid = resolveGroup(word, groups);
+    if (!result.additionalGids.includes(gid)) result.additionalGids.push(gid);
+  }
   return result;
+}
+
+function resolveGroup(word: string, groups: readonly GroupEntry[]): number {
+  const gid = numeric(word);
+  const found = groups.find((g) => g.name === word);
+  if (found === undefined && gid === undefined) {
+    throw new PgError('BAD_USER', `unable to find group ${word}: no matching entries in group file`);
+  }
+  return found?.gid ?? gid!;
 }

@@ -20,7 +20,7 @@ interface Target {
 export default class Mount extends PgCommand {
   static override summary = 'Mount an image, a container or a named writable layer without running anything.';
   static override description = `SOURCE is an image (mounted read-only), a container, a name that --name gave before, or the reserved
-empty image "${SCRATCH}". The mount has a server process of its own; pg umount ends it.`;
+empty image "${SCRATCH}". Its setuid programs and device nodes do not work unless --suid and --dev say so. The mount has a server process of its own; pg umount ends it.`;
   static override examples = [
     { description: 'Look into an image', command: '<%= config.bin %> mount nginx:latest /mnt' },
     {
@@ -34,6 +34,8 @@ empty image "${SCRATCH}". The mount has a server process of its own; pg umount e
     rw: Flags.boolean({
       description: 'let it be written; what is written is kept in the log of the container or of --name',
     }),
+    suid: Flags.boolean({ description: 'honour setuid bits and file capabilities in it (else: nosuid)' }),
+    dev: Flags.boolean({ description: 'let its device nodes work (else: nodev)' }),
     name: Flags.string({
       description: 'make a writable layer of this name over the image (with --rw)',
       helpValue: 'NAME',
@@ -62,7 +64,14 @@ empty image "${SCRATCH}". The mount has a server process of its own; pg umount e
           ? existing(roots, store, args.source, flags.rw)
           : named(roots, store, args.source, flags.name);
       mkdirSync(args.dir, { recursive: true });
-      await startDetachedMount({ roots, mountPoint: canonicalMountPoint(args.dir), ...target, readOnly: !flags.rw });
+      await startDetachedMount({
+        roots,
+        mountPoint: canonicalMountPoint(args.dir),
+        ...target,
+        readOnly: !flags.rw,
+        noSuid: !flags.suid,
+        noDev: !flags.dev,
+      });
     } finally {
       lease.release();
       await store.close();

@@ -49,6 +49,9 @@ image names as volumes are part of that layer, too.`;
         `container ID file found, make sure the other container isn't running or delete ${flags.cidfile}`,
       );
     }
+    if (flags.interactive === true && flags.tty === true && !flags.detach && !process.stdin.isTTY) {
+      throw new PgError('BAD_USAGE', 'the input device is not a TTY', { hint: 'leave out -t' });
+    }
     const roots = this.roots(flags);
     trace.mark('parsed');
     const shim = takeShim(roots);

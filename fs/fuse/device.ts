@@ -21,6 +21,8 @@ const cTgkill = libc.func('int tgkill(int, int, int)');
 
 /** mount(2) flags. */
 const MS_RDONLY = 1;
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
 /** umount2(2) flags. */
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -95,6 +97,8 @@ export interface FuseMountOptions {
   /** Shows as the source in /proc/mounts. */
   source: string;
   readOnly: boolean;
+  noSuid: boolean;
+  noDev: boolean;
 }
 
 /**
@@ -103,7 +107,7 @@ export interface FuseMountOptions {
  */
 export function mountDevice(fd: number, options: FuseMountOptions): void {
   const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other`;
-  const flags = options.readOnly ? MS_RDONLY : 0;
+  const flags = (options.readOnly ? MS_RDONLY : 0) | (options.noSuid ? MS_NOSUID : 0) | (options.noDev ? MS_NODEV : 0);
   if (cMount(options.source, options.mountPoint, 'fuse.pg', flags, data) === 0) return;
   const errno = koffi.errno();
   if (errno === ERRNO.EPERM) {

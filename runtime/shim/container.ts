@@ -156,7 +156,7 @@ export class RunningContainer {
   private async userOf(spec: string): Promise<ResolvedUser> {
     const rootPath = rootPathOf(this.roots, this.record.id);
     const [passwd, group] = await Promise.all([readInRoot(rootPath, 'etc/passwd'), readInRoot(rootPath, 'etc/group')]);
-    return resolveUser(spec, passwd, group);
+    return resolveUser(spec, passwd, group, this.record.config.groupAdd);
   }
 
   /** Writes the bundle and has the runtime start the process. Called again by every restart. */

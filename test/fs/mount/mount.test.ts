@@ -63,6 +63,14 @@ describe('fs: a mount', () => {
     assert.ok(statfsSync(bench.at).blocks > 0);
   });
 
+  it('is nosuid and nodev if it is to be', async () => {
+    await bench.mount({ noSuid: true, noDev: true });
+    const line = mountTable()
+      .split('\n')
+      .find((l) => l.includes(bench.at));
+    assert.match(line!, /^test \S+ fuse\.pg rw,nosuid,nodev/);
+  });
+
   it('commit says where everything is, and the root is that of the log', async () => {
     const mount = await bench.mount();
     writeFileSync(bench.path('a'), Buffer.alloc(100_000, 7), { flush: true });

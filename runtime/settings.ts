@@ -1,0 +1,60 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../mdm/error.ts';
+import type { Roots } from '../store/paths.ts';
+
+/** What one unit of each of SIP1's resources costs, in money units: accesses, bytes read, bytes written, compute. What is left out costs nothing. */
+export interface Prices {
+  accesses: number;
+  read: number;
+  written: number;
+  compute: number;
+}
+
+/** `<config>/config.toml` (docs/config.md). */
+export interface Settings {
+  /** The OCI runtime where `--runtime` says nothing. */
+  runtime: 'runc' | 'crun';
+  /** null when no price is configured. */
+  prices: Prices | null;
+}
+
+const RESOURCES = ['accesses', 'read', 'written', 'compute'] as const;
+
+export const settingsPath = (roots: Roots): string => join(roots.config, 'config.toml');
+
+/** The settings of this installation; without a file, the defaults. PgError('BAD_CONFIG') names the file and what is wrong in it. */
+export async function readSettings(roots: Roots): Promise<Settings> {
+  const path = settingsPath(roots);
+  const settings: Settings = { runtime: 'runc', prices: null };
+  if (!existsSync(path)) return settings;
+  // Loaded only here: most installations have no such file, and every `pg run` comes by.
+  const { parse } = await import('smol-toml');
+  const bad = (what: string): PgError => new PgError('BAD_CONFIG', `${path}: ${what}`, { hint: 'see docs/config.md' });
+  let file: Record<string, unknown>;
+  try {
+    file = parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw bad((cause as Error).message.trim());
+  }
+  for (const [key, value] of Object.entries(file)) {
+    if (key === 'runtime') {
+      if (value !== 'runc' && value !== 'crun') throw bad("runtime is 'runc' or 'crun'");
+      settings.runtime = value;
+    } else if (key === 'prices') settings.prices = pricesOf(value, bad);
+    else throw bad(`there is no setting '${key}'`);
+  }
+  return settings;
+}
+
+function pricesOf(value: unknown, bad: (what: string) => PgError): Prices {
+  const prices: Prices = { accesses: 0, read: 0, written: 0, compute: 0 };
+  if (typeof value !== 'object' || value === null) throw bad('prices is a table');
+  for (const [key, price] of Object.entries(value)) {
+    const resource = RESOURCES.find((name) => name === key);
+    if (resource === undefined) throw bad(`prices are of ${RESOURCES.join(', ')}, not of '${key}'`);
+    if (typeof price !== 'number' || !(price >= 0)) throw bad(`the price of ${key} is a number, 0 or more`);
+    prices[resource] = price;
+  }
+  return prices;
+}
