@@ -8,7 +8,7 @@ import { openStore } from '../store/store.ts';
 /** What the first plain word of a command names. */
 const IMAGES = new Set(['run', 'create', 'rmi', 'tag', 'export']);
 const CONTAINERS = new Set(
-  'start stop restart kill rm wait exec attach logs top stats cp diff port rename migrate'.split(' '),
+  'start stop restart kill rm wait exec attach logs log prove top stats cp diff port rename migrate'.split(' '),
 );
 const EITHER = new Set(['inspect', 'mount']);
 

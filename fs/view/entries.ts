@@ -12,6 +12,23 @@ export const COPY = 23;
 export const SETXATTR = 24;
 export const REMOVEXATTR = 25;
 
+/** The names of the log's entries, as docs/formats/log.md has them. */
+export const ENTRY_NAMES: Readonly<Record<number, string>> = {
+  1: 'HEADER',
+  2: 'COMMIT',
+  3: 'NAMESPACE',
+  [WRITE]: 'WRITE',
+  [SETATTR]: 'SETATTR',
+  [CREATE]: 'CREATE',
+  [LINK]: 'LINK',
+  [UNLINK]: 'UNLINK',
+  [RENAME]: 'RENAME',
+  [FALLOCATE]: 'FALLOCATE',
+  [COPY]: 'COPY',
+  [SETXATTR]: 'SETXATTR',
+  [REMOVEXATTR]: 'REMOVEXATTR',
+};
+
 /** Flags of WRITE: its payload stays in the log; and setuid and setgid go. */
 export const WRITE_FLAGS = FLAG_DATA;
 export const FLAG_KILL = 1;

@@ -1,0 +1,138 @@
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { Accumulator } from '../../mdm/accumulator.ts';
+import { appendBatch } from '../../mdm/append-batch.ts';
+import { costOf } from '../../mdm/batch.ts';
+import type { Cost } from '../../mdm/cost.ts';
+import { PgError } from '../../mdm/error.ts';
+import type { Instruction } from '../../mdm/instruction.ts';
+import { readFully } from './disk.ts';
+import { Entry, getU64, LOG_HEADER_BYTES, TYPE_COMMIT } from './entry.ts';
+import { readHeader } from './header.ts';
+import { Scanner } from './scanner.ts';
+
+/** A commit of a log: an MDM batch, and the state that it led to. */
+export interface Commit {
+  /** The log's size before and after it. */
+  start: number;
+  end: number;
+  /** Root of the first `end` bytes. */
+  root: Uint8Array;
+  /** When it was written: seconds since 1970, and nanoseconds. */
+  sec: number;
+  nsec: number;
+  /** How many entries of each type it has, the COMMIT left out. */
+  entries: Map<number, number>;
+}
+
+/** The batch that a commit is, and its cost (docs/formats/mdm.md). */
+export function batchOf({ start, end }: Pick<Commit, 'start' | 'end'>): { instructions: Instruction[]; cost: Cost } {
+  const instructions = appendBatch(start, end - start);
+  return { instructions, cost: costOf(instructions, start).cost };
+}
+
+/** Commits are listed backwards in stretches of about so many bytes: one stretch's commits are in memory at a time. */
+const STRETCH_BYTES = 16 << 20;
+const CHUNK_BYTES = 1 << 20;
+
+/** Where a scan can start: behind a commit, with everything before it hashed. */
+interface Place {
+  size: number;
+  sequence: number;
+  accumulator: Uint8Array;
+}
+
+/**
+ * The commits of a log, for any process, also while the log is written. Roots are
+ * computed from the bytes in one pass, so the list says what is there and not what was said of it. Memory does not grow with the log but for 1 KiB in each
+ * 16 MiB.
+ */
+export class CommitList {
+  readonly #fd: number;
+  readonly #path: string;
+  readonly #salt: number;
+  readonly #limit: number;
+
+  /** Of the log in `dir` up to `limit`, a commit's end. PgError LOG_CORRUPT, here and later, LOG_VERSION. */
+  constructor(dir: string, limit: number) {
+    this.#path = join(dir, 'log');
+    this.#fd = openSync(this.#path, 'r');
+    try {
+      this.#salt = readHeader(this.#fd, this.#path).salt;
+      this.#limit = limit;
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  /** From the first to the last. */
+  *oldestFirst(): Generator<Commit> {
+    yield* this.#from({ size: 0, sequence: 0, accumulator: new Accumulator().serialize() }, this.#limit);
+  }
+
+  /** From the last to the first. Everything is hashed once to find the stretches, and a stretch again when its turn comes. */
+  *newestFirst(): Generator<Commit> {
+    const places: Place[] = [{ size: 0, sequence: 0, accumulator: new Accumulator().serialize() }];
+    const note = (size: number, place: () => Place): void => {
+      if (size - places.at(-1)!.size >= STRETCH_BYTES) places.push(place());
+    };
+    for (const _ of this.#from(places[0]!, this.#limit, note)) continue;
+    for (let i = places.length - 1; i >= 0; i--) {
+      const stretch = [...this.#from(places[i]!, places[i + 1]?.size ?? this.#limit)];
+      yield* stretch.toReversed();
+    }
+  }
+
+  /** The commits behind a place; after each of them `behind` may take the place. */
+  *#from(place: Place, limit: number, behind?: (size: number, place: () => Place) => void): Generator<Commit> {
+    const accumulator = Accumulator.restore(place.accumulator);
+    // The header entry is no entry for the scanner.
+    const atHeader = place.size === 0;
+    const scanner = new Scanner(
+      this.#fd,
+      this.#salt,
+      atHeader ? LOG_HEADER_BYTES : place.size,
+      atHeader ? 1 : place.sequence,
+      limit,
+      'skip data',
+    );
+    const entry = new Entry();
+    const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    let entries = new Map<number, number>(atHeader ? [[1, 1]] : []);
+    while (scanner.at < limit) {
+      if (scanner.next(entry) !== 'entry')
+        throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`, {
+          hint: 'take the log from a replica',
+        });
+      if (entry.type !== TYPE_COMMIT) {
+        entries.set(entry.type, (entries.get(entry.type) ?? 0) + 1);
+        continue;
+      }
+      const start = getU64(entry.view, entry.fieldsStart);
+      if (start !== accumulator.size || getU64(entry.view, entry.fieldsStart + 8) !== scanner.at)
+        throw new PgError('LOG_CORRUPT', `${this.#path}: the commit at byte ${entry.at} is of another place`);
+      const { sec, nsec } = entry;
+      this.#hash(accumulator, scanner.at, chunk);
+      yield { start, end: scanner.at, root: accumulator.root(), sec, nsec, entries };
+      behind?.(scanner.at, () => ({
+        size: scanner.at,
+        sequence: scanner.sequence,
+        accumulator: accumulator.serialize(),
+      }));
+      entries = new Map();
+    }
+  }
+
+  #hash(accumulator: Accumulator, size: number, chunk: Buffer): void {
+    while (accumulator.size < size) {
+      const got = readFully(this.#fd, chunk, 0, Math.min(chunk.length, size - accumulator.size), accumulator.size);
+      if (got === 0) throw new PgError('LOG_CORRUPT', `${this.#path} ends before byte ${size}`);
+      accumulator.append(chunk.subarray(0, got));
+    }
+  }
+}

@@ -1,0 +1,89 @@
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import { openTree } from '../../layers/tree.ts';
+import type { Store } from '../../store/store.ts';
+import { type NamespaceClaim, readClaim } from '../log/claim.ts';
+import { Entry, FIRST_USER_TYPE, LOG_HEADER_BYTES, TYPE_COMMIT, TYPE_NAMESPACE } from '../log/entry.ts';
+import { readHeader } from '../log/header.ts';
+import { Scanner } from '../log/scanner.ts';
+import { apply } from '../view/apply.ts';
+import { FieldReader } from '../view/entries.ts';
+import { State } from '../view/state.ts';
+import { buildNamespace } from './namespace.ts';
+
+/** A NAMESPACE entry, and whether replay says the same of the files. */
+export interface CheckedClaim extends NamespaceClaim {
+  /** Where the entry is. */
+  at: number;
+  holds: boolean;
+}
+
+/**
+ * Replays the log in `dir` from its first entry to `limit`, a commit's end, and compares every claim in it with what the files were. Of a log that
+ * is not this program's own, this is how to know that its claims are true. `label` is whose claims they must be, `epoch` the newest that may be. LOG_CORRUPT.
+ */
+export function checkClaims(
+  store: Store,
+  treeRoot: Uint8Array | null,
+  dir: string,
+  limit: number,
+  { label, epoch }: { label: string; epoch: number },
+): CheckedClaim[] {
+  const path = join(dir, 'log');
+  const fd = openSync(path, 'r');
+  try {
+    const { salt } = readHeader(fd, path);
+    const entries = (): Generator<Entry> =>
+      entriesOf(new Scanner(fd, salt, LOG_HEADER_BYTES, 1, limit, 'skip data'), limit, path);
+    const claims = claimsOf(entries());
+    const bySize = Map.groupBy(claims, (claim) => claim.size);
+    const state = new State(openTree(store, treeRoot));
+    const fields = new FieldReader();
+    for (const entry of entries()) {
+      if (entry.type >= FIRST_USER_TYPE) replay(state, entry, fields, path);
+      if (entry.type !== TYPE_COMMIT) continue;
+      const here = bySize.get(entry.at + entry.length);
+      if (here === undefined) continue;
+      const { root } = buildNamespace(state);
+      for (const claim of here) claim.holds = Buffer.compare(claim.root, root) === 0;
+    }
+    let before = 0;
+    for (const claim of claims) {
+      claim.holds &&= claim.size <= claim.at && claim.label === label && claim.epoch >= before && claim.epoch <= epoch;
+      before = Math.max(before, claim.epoch);
+    }
+    return claims;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function replay(state: State, entry: Entry, fields: FieldReader, path: string): void {
+  try {
+    apply(state, entry, fields);
+  } catch (cause) {
+    throw new PgError('LOG_CORRUPT', `the entry at byte ${entry.at} of ${path} does not fit what is before it`, {
+      cause,
+    });
+  }
+}
+
+/** Entry after entry, one object for all. */
+function* entriesOf(scanner: Scanner, limit: number, path: string): Generator<Entry> {
+  const entry = new Entry();
+  while (scanner.at < limit) {
+    if (scanner.next(entry) !== 'entry') throw new PgError('LOG_CORRUPT', `${path} is damaged at byte ${scanner.at}`);
+    yield entry;
+  }
+}
+
+function claimsOf(entries: Iterable<Entry>): CheckedClaim[] {
+  const claims: CheckedClaim[] = [];
+  for (const { type, bytes, view, fieldsStart, fieldsEnd, at } of entries) {
+    if (type !== TYPE_NAMESPACE) continue;
+    const claim = readClaim(bytes, view, fieldsStart, fieldsEnd);
+    if (claim !== undefined) claims.push({ ...claim, at, holds: false });
+  }
+  return claims;
+}

@@ -1,0 +1,203 @@
+import { closeSync, existsSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import type { NamespaceClaim } from '../fs/log/claim.ts';
+import { CommitList } from '../fs/log/commits.ts';
+import { openLog } from '../fs/log/log.ts';
+import { type CheckedClaim, checkClaims } from '../fs/proof/claims.ts';
+import type { Namespace } from '../fs/proof/namespace.ts';
+import { namespaceFor, prove, resolveTarget } from '../fs/proof/prove.ts';
+import { claimAtEnd, type Snapshot, takeSnapshot } from '../fs/proof/snapshot.ts';
+import { logSource } from '../fs/proof/source.ts';
+import type { Finding } from '../fs/proof/walk.ts';
+import { findVolume, volumeLogDir } from '../fs/volumes.ts';
+import { isPgError } from '../mdm/error.ts';
+import type { Roots } from '../store/paths.ts';
+import { openStore, type Store } from '../store/store.ts';
+import { ask, findContainer, isNotRunning, lockStopped } from './containers.ts';
+import { requireOwner } from './migrate-state.ts';
+import { logDirOf } from './record.ts';
+
+/** A log that commands can be asked about: a container's, or a named mount's. */
+interface Subject {
+  /** Whose files they are, as a claim says it. */
+  label: string;
+  name: string;
+  /** Of a container. */
+  id: string | undefined;
+  treeRoot: Uint8Array | null;
+  dir: string;
+}
+
+const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));
+
+/** What a name or an id means: a container, else a named mount. NO_SUCH_CONTAINER. */
+async function findSubject(roots: Roots, ref: string): Promise<Subject> {
+  try {
+    const { record } = await findContainer(roots, ref);
+    const { id, name } = record;
+    return { label: `container/${id}`, name, id, treeRoot: fromHex(record.treeRoot), dir: logDirOf(roots, id) };
+  } catch (error) {
+    const volume = isPgError(error, 'NO_SUCH_CONTAINER') ? findVolume(roots, ref) : undefined;
+    if (volume === undefined) throw error;
+    const { name } = volume;
+    return {
+      label: `mount/${name}`,
+      name,
+      id: undefined,
+      treeRoot: fromHex(volume.treeRoot),
+      dir: volumeLogDir(roots, name),
+    };
+  }
+}
+
+/** Commits what a running container has written so far; where its log ends then. Undefined when it does not run. */
+async function commitRunning(roots: Roots, { id }: Subject): Promise<{ epoch: number; size: number } | undefined> {
+  if (id === undefined) return undefined;
+  try {
+    return (await ask(roots, id, { op: 'commit' })) as { epoch: number; size: number };
+  } catch (error) {
+    if (!isNotRunning(error)) throw error;
+    return undefined;
+  }
+}
+
+/** A log as it ends now. Nothing but what is in its file counts; of a running container everything written so far is. */
+async function logEnd(roots: Roots, subject: Subject): Promise<{ size: number; epoch: number }> {
+  const running = await commitRunning(roots, subject);
+  if (running !== undefined) return running;
+  if (!existsSync(join(subject.dir, 'log'))) return { size: 0, epoch: 0 };
+  const log = openLog(subject.dir, { readOnly: true });
+  log.close();
+  return { size: log.written, epoch: log.epoch };
+}
+
+/** The commits of the log of a container or a named mount; undefined when it has no log yet. The caller closes the list. */
+export async function commitsOf(roots: Roots, ref: string): Promise<CommitList | undefined> {
+  const subject = await findSubject(roots, ref);
+  const { size } = await logEnd(roots, subject);
+  return size === 0 ? undefined : new CommitList(subject.dir, size);
+}
+
+/** Replays a log from its beginning and checks every claim in it about the files. PgError LOG_CORRUPT. */
+export async function verifyClaims(roots: Roots, ref: string): Promise<CheckedClaim[]> {
+  const subject = await findSubject(roots, ref);
+  const end = await logEnd(roots, subject);
+  if (end.size === 0) return [];
+  return withStore(roots, (store) =>
+    checkClaims(store, subject.treeRoot, subject.dir, end.size, { label: subject.label, epoch: end.epoch }),
+  );
+}
+
+async function withStore<T>(roots: Roots, action: (store: Store) => T | Promise<T>): Promise<T> {
+  const store = openStore(roots);
+  try {
+    return await action(store);
+  } finally {
+    await store.close();
+  }
+}
+
+export interface ProveOptions {
+  /** In the container, latin1. */
+  path: string;
+  /** Bytes of the file, to its end when that is Infinity; 'all' of them when it is a file. */
+  range: { start: number; end: number } | 'all';
+  /** Go through symlinks to what they lead to. */
+  follow: boolean;
+}
+
+/** A proof, in pieces one after another, and what it proves. */
+export interface Proof {
+  pieces: Uint8Array[];
+  finding: Finding;
+  root: Uint8Array;
+  /** Where the path led. */
+  path: string;
+}
+
+/**
+ * Proves what a path of a container (or a named mount) leads to, and its bytes: has a claim about all files put at the end of the log unless there is one, and
+ * shows the way from the log's root. A container may run, be stopped, or never have run. PgError NO_SUCH_CONTAINER, BAD_PATH, PROVE_SYMLINK, BAD_RANGE,
+ * LOG_BUSY (a named mount that is mounted).
+ */
+export async function proveIn(roots: Roots, ref: string, options: ProveOptions): Promise<Proof> {
+  const subject = await findSubject(roots, ref);
+  const running = await commitRunning(roots, subject);
+  return withStore(roots, (store) =>
+    running === undefined
+      ? proveStopped(roots, store, subject, options)
+      : proveRunning(roots, store, subject, running, options),
+  );
+}
+
+async function proveRunning(
+  roots: Roots,
+  store: Store,
+  subject: Subject,
+  at: { epoch: number; size: number },
+  options: ProveOptions,
+): Promise<Proof> {
+  const snapshot = takeSnapshot(store, subject.treeRoot, subject.dir, at.size);
+  return proveFrom(store, subject, snapshot, options, async (claim) => {
+    const request = { ...claim, root: Buffer.from(claim.root).toString('hex') };
+    return ((await ask(roots, subject.id!, { op: 'namespace', claim: request })) as { size: number }).size;
+  });
+}
+
+async function proveStopped(roots: Roots, store: Store, subject: Subject, options: ProveOptions): Promise<Proof> {
+  const lock = subject.id === undefined ? undefined : await lockStopped(roots, subject.id);
+  try {
+    if (subject.id !== undefined) requireOwner(roots, subject.id, subject.name);
+    const open = () =>
+      openLog(subject.dir, { create: true, ...(subject.treeRoot === null ? {} : { base: subject.treeRoot }) });
+    open().close();
+    const snapshot = takeSnapshot(store, subject.treeRoot, subject.dir);
+    return await proveFrom(store, subject, snapshot, options, (claim) => {
+      const log = open();
+      try {
+        const size = log.appendNamespace(claim);
+        log.sync();
+        return size;
+      } finally {
+        log.close();
+      }
+    });
+  } finally {
+    lock?.release();
+  }
+}
+
+/** `append` puts a claim at the end of the log, durably, and says where the log ends then. */
+async function proveFrom(
+  store: Store,
+  { dir, label }: Subject,
+  snapshot: Snapshot,
+  options: ProveOptions,
+  append: (claim: NamespaceClaim) => number | Promise<number>,
+): Promise<Proof> {
+  const { state, tree, size, epoch } = snapshot;
+  const target = resolveTarget(state, options.path, options.follow);
+  const namespace = namespaceFor(state, target);
+  const end = isClaimed(dir, snapshot, namespace, label)
+    ? size
+    : await append({ size, epoch, root: namespace.root, label });
+  const inode = target.inos.length > target.names.length ? state.peek(target.inos.at(-1)!) : undefined;
+  const isFile = inode !== undefined && (inode.mode & 0o170000) === 0o100000;
+  const fileBytes = isFile ? inode.size : 0;
+  const { range: asked } = options;
+  const all = isFile ? { start: 0, end: fileBytes } : undefined;
+  const range = asked === 'all' ? all : { start: asked.start, end: asked.end === Infinity ? fileBytes : asked.end };
+  const fd = openSync(join(dir, 'log'), 'r');
+  try {
+    const proved = prove({ store, tree, state, namespace, log: logSource(fd, end, dir) }, target, range);
+    return { ...proved, path: `/${target.names.join('/')}` };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Whether the log ends with this very claim already: nothing was written since. */
+function isClaimed(dir: string, { size, epoch }: Snapshot, { root }: Namespace, label: string): boolean {
+  const last = claimAtEnd(dir, size)?.claim;
+  return last !== undefined && last.label === label && last.epoch === epoch && Buffer.compare(last.root, root) === 0;
+}
