@@ -3,43 +3,17 @@ import assert from 'node:assert/strict';
 import { createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { SourceOptions } from '../../../layers/transport/source.ts';
 import { assertIsSample, collect, failure, readAll } from './checks.ts';
 import { json, smallImage, writeLayout } from './samples.ts';
-import {
-  havePrograms,
-  makeCertificates,
-  makeTempDir,
-  misbehaving,
-  removeTempDir,
-  respond,
-  run,
-  runBeside,
-  startRegistry,
-  type Registry,
-  type RegistryOptions,
-} from './services.ts';
+import { useRegistries } from './registries.ts';
+import { makeCertificates, misbehaving, respond, run, runBeside } from './services.ts';
 
 describe('credentials and certificates for a real registry', function () {
+  const registries = useRegistries();
+  const { environment, start } = registries;
   let dir: string;
-  const registries: Registry[] = [];
-  /** Nothing of this machine's configuration takes part. */
-  const environment = (more: Record<string, string> = {}): SourceOptions => ({
-    env: { HOME: dir, XDG_RUNTIME_DIR: join(dir, 'run'), PATH: `${dir}/bin:${process.env['PATH']}`, ...more },
-  });
-  const start = async (options: RegistryOptions = {}): Promise<Registry> => {
-    const registry = await startRegistry(dir, options);
-    registries.push(registry);
-    return registry;
-  };
-
-  before(function () {
-    if (!havePrograms('docker-registry', 'skopeo', 'openssl', 'htpasswd')) this.skip();
-  });
-  beforeEach(() => (dir = makeTempDir()));
-  afterEach(async () => {
-    for (const registry of registries.splice(0)) await registry.stop();
-    removeTempDir(dir);
+  beforeEach(() => {
+    dir = registries.dir;
   });
 
   it('basic authentication: auth files, helpers, stores', async () => {

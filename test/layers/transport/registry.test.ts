@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { importImage } from '../../../layers/import.ts';
 import { digestOf } from '../../../layers/transport/digest.ts';
 import { parsePlatform } from '../../../layers/transport/platform.ts';
-import type { SourceOptions } from '../../../layers/transport/source.ts';
 import { Place } from '../../store/fixture.ts';
 import { assertIsSample, failure, readAll } from './checks.ts';
 import {
@@ -20,41 +19,17 @@ import {
   writeFiles,
   writeLayout,
 } from './samples.ts';
-import {
-  havePrograms,
-  makeTempDir,
-  misbehaving,
-  pushImage,
-  removeTempDir,
-  respond,
-  run,
-  startRegistry,
-  type Registry,
-  type RegistryOptions,
-} from './services.ts';
+import { useRegistries } from './registries.ts';
+import { misbehaving, pushImage, respond, run } from './services.ts';
 
 const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 
 describe('docker:// against a real registry', function () {
+  const registries = useRegistries();
+  const { environment, start } = registries;
   let dir: string;
-  const registries: Registry[] = [];
-  /** Nothing of this machine's configuration takes part. */
-  const environment = (more: Record<string, string> = {}): SourceOptions => ({
-    env: { HOME: dir, XDG_RUNTIME_DIR: join(dir, 'run'), PATH: `${dir}/bin:${process.env['PATH']}`, ...more },
-  });
-  const start = async (options: RegistryOptions = {}): Promise<Registry> => {
-    const registry = await startRegistry(dir, options);
-    registries.push(registry);
-    return registry;
-  };
-
-  before(function () {
-    if (!havePrograms('docker-registry', 'skopeo', 'openssl', 'htpasswd')) this.skip();
-  });
-  beforeEach(() => (dir = makeTempDir()));
-  afterEach(async () => {
-    for (const registry of registries.splice(0)) await registry.stop();
-    removeTempDir(dir);
+  beforeEach(() => {
+    dir = registries.dir;
   });
 
   it('reads by tag and by digest, OCI and Docker schema 2, gzip, zstd and plain', async () => {
@@ -128,15 +103,15 @@ describe('docker:// against a real registry', function () {
   });
 
   it('says what is not there', async () => {
-    const { host } = await start();
+    const registry = await start();
+    const { host } = registry;
     const image = await smallImage();
     await pushImage(host, 'app', '1', image);
     for (const name of [`${host}/app:2`, `${host}/other`, `${host}/app@sha256:${'0'.repeat(64)}`]) {
       const error = await failure(() => readAll(`docker://${name}`, environment()), 'IMAGE_NOT_FOUND');
       assert.ok(error.message.includes(host));
     }
-    const dead = registries.splice(0)[0]!;
-    await dead.stop();
+    await registry.stop();
     await failure(() => readAll(`docker://${host}/app:1`, environment()), 'REGISTRY_UNREACHABLE');
   });
 
