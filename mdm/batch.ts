@@ -27,6 +27,8 @@ export interface BatchOptions {
    * that would need more is refused, or fails when only a proof shows it (`MDM_OUT_OF_MEMORY`).
    */
   memory?: number;
+  /** Lengths of payloads, as far as they are known before those arrive: a wrong one makes the batch refused. */
+  payloadLengths?: readonly (number | undefined)[];
 }
 
 /** What one instruction did, as if it were the only one. */
@@ -126,6 +128,7 @@ export class BatchRun {
         );
       }
       if (options.memory !== undefined) this.#planMemory(options.memory);
+      if (options.payloadLengths !== undefined) this.#checkLengths(options.payloadLengths);
       this.#cost = cost;
     } catch (error) {
       this.#refuse(error);
@@ -139,6 +142,19 @@ export class BatchRun {
   }
 
   readonly #onAbort = (): void => void this.interrupt();
+
+  #checkLengths(lengths: readonly (number | undefined)[]): void {
+    if (lengths.length !== this.#operations.length) {
+      throw machineError(
+        'MDM_PAYLOAD_LENGTH',
+        `${lengths.length} payloads for ${this.#operations.length} instructions`,
+      );
+    }
+    for (const [i, { payloadLength }] of this.#operations.entries()) {
+      const given = lengths[i];
+      if (given !== undefined && given !== payloadLength) throw wrongLength(given, payloadLength);
+    }
+  }
 
   #planMemory(memory: number): void {
     const planned = this.#operations.reduce((sum, { cost, outputLength }) => sum + cost.written + outputLength, 0);
@@ -183,13 +199,7 @@ export class BatchRun {
   checkPayloads(payloads: readonly (Uint8Array | undefined)[]): void {
     if (this.#phase !== 'running') return;
     try {
-      if (payloads.length !== this.#operations.length) {
-        throw machineError(
-          'MDM_PAYLOAD_LENGTH',
-          `${payloads.length} payloads for ${this.#operations.length} instructions`,
-        );
-      }
-      for (const [i, operation] of this.#operations.entries()) checkPayload(operation, payloads[i]);
+      this.#checkLengths(payloads.map((payload) => payload?.length ?? 0));
     } catch (error) {
       this.#refuse(error);
       this.#cost = INIT_COST; // what was planned does not count
@@ -205,11 +215,8 @@ export class BatchRun {
   *step(payload: Uint8Array | undefined): Generator<void, void> {
     const operation = this.#operations[this.#steps.length];
     if (this.#phase !== 'running' || operation === undefined) return;
-    try {
-      checkPayload(operation, payload);
-    } catch (error) {
-      return this.#fail(error);
-    }
+    const given = payload?.length ?? 0;
+    if (given !== operation.payloadLength) return this.#fail(wrongLength(given, operation.payloadLength));
     this.begin();
     if (payload !== undefined) yield* this.take(payload);
     yield* this.complete();
@@ -359,11 +366,6 @@ export class BatchRun {
 
 function sameState(a: State, b: State): boolean {
   return a.size === b.size && Buffer.compare(a.root, b.root) === 0;
-}
-
-function checkPayload({ payloadLength }: Operation, payload: Uint8Array | undefined): void {
-  const given = payload?.length ?? 0;
-  if (given !== payloadLength) throw wrongLength(given, payloadLength);
 }
 
 const wrongLength = (given: number | string, wanted: number): PgError =>

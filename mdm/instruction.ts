@@ -86,19 +86,21 @@ export class InputReader {
 }
 
 /**
- * The instruction `name` whose inputs are `fields` one after another: a number as u64 little-endian, bytes as they are.
+ * The instruction `name` whose inputs are `fields` one after another: a number or bigint as u64 little-endian, bytes as
+ * they are.
  */
 export function makeInstruction(
   name: string,
-  fields: readonly (number | Uint8Array)[],
+  fields: readonly (number | bigint | Uint8Array)[],
   proofRequired = false,
 ): Instruction {
-  const inputs = new Uint8Array(fields.reduce<number>((n, f) => n + (typeof f === 'number' ? 8 : f.length), 0));
+  const lengthOf = (field: number | bigint | Uint8Array): number => (field instanceof Uint8Array ? field.length : 8);
+  const inputs = new Uint8Array(fields.reduce<number>((n, field) => n + lengthOf(field), 0));
   let at = 0;
   for (const field of fields) {
-    if (typeof field === 'number') new DataView(inputs.buffer).setBigUint64(at, BigInt(field), true);
-    else inputs.set(field, at);
-    at += typeof field === 'number' ? 8 : field.length;
+    if (field instanceof Uint8Array) inputs.set(field, at);
+    else new DataView(inputs.buffer).setBigUint64(at, BigInt(field), true);
+    at += lengthOf(field);
   }
   return { name, inputs, proofRequired };
 }

@@ -30,7 +30,8 @@ export function decodeTruncate(instruction: Instruction, size: number): Operatio
   };
 }
 
-function truncateCost(size: number, newSize: number): Cost {
+/** What changing the size of a file from `size` to another `newSize` costs. */
+export function truncateCost(size: number, newSize: number): Cost {
   return {
     accesses: 2,
     read: BLOCK_BYTES,
