@@ -1,4 +1,5 @@
 import type { PgErrorData } from '../mdm/error.ts';
+import type { Budget } from '../mdm/meter.ts';
 import type { Roots } from '../store/paths.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats } from './mount.ts';
@@ -13,6 +14,7 @@ export interface MountWorkerData {
   /** The mounted FUSE device; the controller closes it when the thread has ended. */
   deviceFd: number;
   ring: SharedArrayBuffer;
+  budget: Budget | null;
 }
 
 /** What the controller may ask of the serving thread, and what each verb answers. */
@@ -23,6 +25,7 @@ export interface Verbs {
   stats: FsStats;
   checkpoint: null;
   changes: FsChange[];
+  budget: null;
   /** Appends a claim about the files; where the log ends then. */
   namespace: { epoch: number; size: number };
 }
@@ -32,6 +35,8 @@ export interface ControlRequest {
   verb: keyof Verbs;
   /** Of the verb `namespace`. */
   claim?: NamespaceClaim;
+  /** Of the verb `budget`. */
+  budget?: Budget | null;
 }
 
 /** What the serving thread posts: that it serves, answers, something to tell the user, its end. */

@@ -6,6 +6,7 @@ import { fromErrorData, PgError } from '../mdm/error.ts';
 import { siblingModule } from '../store/threads.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
 import { closeDevice, detachPath, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
+import type { Budget } from '../mdm/meter.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
 import { NUDGE_MS, SyncRing, WANT } from './sync-ring.ts';
@@ -105,8 +106,12 @@ class RunningMount implements Mount {
     return this.ask('changes');
   }
 
+  async setBudget(budget: Budget | null): Promise<void> {
+    await this.ask('budget', { budget });
+  }
+
   async appendNamespace(claim: NamespaceClaim): Promise<{ epoch: number; size: number }> {
-    const end = await this.ask('namespace', claim);
+    const end = await this.ask('namespace', { claim });
     await this.root(end.size);
     return end;
   }
@@ -145,12 +150,12 @@ class RunningMount implements Mount {
     }
   }
 
-  private ask<V extends keyof Verbs>(verb: V, claim?: NamespaceClaim): Promise<Verbs[V]> {
+  private ask<V extends keyof Verbs>(verb: V, about: Pick<ControlRequest, 'claim' | 'budget'> = {}): Promise<Verbs[V]> {
     if (!this.open) return Promise.reject(notMounted(this.label));
     const id = this.nextId++;
     return new Promise<Verbs[V]>((resolve, reject) => {
       this.waiting.set(id, { resolve: resolve as (value: never) => void, reject });
-      this.worker.postMessage({ id, verb, ...(claim === undefined ? {} : { claim }) } satisfies ControlRequest);
+      this.worker.postMessage({ id, verb, ...about } satisfies ControlRequest);
       this.wake();
     });
   }
@@ -228,6 +233,7 @@ export async function mountAndServe(options: MountOptions, prepared?: MountThrea
     writeback: options.writeback ?? true,
     deviceFd,
     ring: ring.shared,
+    budget: options.budget ?? null,
   } satisfies MountWorkerData);
   syncer?.postMessage({
     ring: ring.shared,

@@ -66,6 +66,7 @@ class MountWorker {
     this.ring = new SyncRing(data.ring);
     this.view = view;
     this.log = data.readOnly ? null : log;
+    this.log?.meter.setBudget(data.budget);
     if (this.log !== null) this.ring.begin(this.log.fd, this.log.durable);
     this.flushed = this.ring.flushedSize;
     this.server = new Server(
@@ -180,6 +181,7 @@ class MountWorker {
   private commitLater(): void {
     try {
       this.flush();
+      this.log!.saveMeter();
       if (this.view.checkpointDue()) this.view.checkpoint();
       else if (this.flushed > this.ring.syncedSize) this.postSync(0, 0);
     } catch {
@@ -207,13 +209,13 @@ class MountWorker {
 
   private serveVerb(request: ControlRequest): void {
     try {
-      this.post({ kind: 'answer', id: request.id, value: this.verb(request.verb, request.claim) });
+      this.post({ kind: 'answer', id: request.id, value: this.verb(request) });
     } catch (error) {
       this.post({ kind: 'failure', id: request.id, error: toErrorData(error) });
     }
   }
 
-  private verb(verb: keyof Verbs, claim: NamespaceClaim | undefined): Verbs[keyof Verbs] {
+  private verb({ verb, claim, budget }: ControlRequest): Verbs[keyof Verbs] {
     const { view } = this;
     switch (verb) {
       case 'commit':
@@ -227,6 +229,9 @@ class MountWorker {
         return null;
       case 'changes':
         return Array.from(view.changes());
+      case 'budget':
+        this.log?.meter.setBudget(budget ?? null);
+        return null;
       case 'namespace':
         return this.appendNamespace(claim!);
     }
@@ -244,6 +249,7 @@ class MountWorker {
       syncs,
       syncRequests: requests,
       dirty: this.log !== null && (this.view.dirty() || this.log.written > this.ring.syncedSize),
+      spent: this.log?.meter.spent ?? null,
       failed: this.failure,
       kernelInodes: session.lookups.size,
       ...this.view.stats(),

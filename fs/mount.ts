@@ -1,3 +1,5 @@
+import type { Cost } from '../mdm/cost.ts';
+import type { Budget } from '../mdm/meter.ts';
 import type { Roots } from '../store/paths.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 
@@ -15,6 +17,8 @@ export interface MountOptions {
   /** Do not honour setuid bits and file capabilities, or device nodes; a container's root needs both. */
   noSuid?: boolean;
   noDev?: boolean;
+  /** What may be spent on I/O (`docs/metering.md`), counted from the log's beginning: EDQUOT when it is exhausted. */
+  budget?: Budget | null;
   /** Shows as the source in /proc/mounts, and names the mount in messages: a container's or an image's name. */
   label: string;
   /** Keep written pages in the kernel and write them back in large pieces; the default is true. */
@@ -41,6 +45,8 @@ export interface FsStats {
   syncRequests: number;
   /** Whether there are entries that no fdatasync covers yet. */
   dirty: boolean;
+  /** What everything done with the log, and with the image through it, has cost since the log was made; null without a log. */
+  spent: Cost | null;
   /** Set once writing the log failed: the mount is read-only since then, and why. */
   failed: string | null;
   /** Inodes that the kernel refers to. */
@@ -76,6 +82,8 @@ export interface Mount {
   changes(): Promise<FsChange[]>;
   /** Appends a claim of what the files were at some size of the log, as a commit of its own; durable on return. Where the log ends then. */
   appendNamespace(claim: NamespaceClaim): Promise<{ epoch: number; size: number }>;
+  /** Changes what may be spent on I/O. */
+  setBudget(budget: Budget | null): Promise<void>;
   /** Commits, takes the mount away (`lazy`: also when busy; the server goes on until the last user has left) and ends the server. */
   unmount(lazy?: boolean): Promise<void>;
   /** Resolves when the mount has ended, whoever ended it; rejects with a PgError when its server failed. */

@@ -51,7 +51,7 @@ export class Meter {
     return this.#budget;
   }
 
-  /** Goes on from here: the file has `size` bytes. */
+  /** Goes on from here: `spent` so far, the file has `size` bytes. */
   restore(spent: Cost, size: number): void {
     this.#spent = spent;
     this.#size = size;
@@ -116,7 +116,8 @@ export class Meter {
 
 function isWithin(spent: Cost, budget: Budget): boolean {
   const { accesses = Infinity, read = Infinity, written = Infinity, compute = Infinity, amount } = budget;
-  if (spent.accesses > accesses || spent.read > read || spent.written > written || spent.compute > compute) return false;
+  if (spent.accesses > accesses || spent.read > read || spent.written > written || spent.compute > compute)
+    return false;
   return amount === undefined || amountOf(spent, amount.prices) <= amount.total;
 }
 

@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import koffi from 'koffi';
+import { PgError } from '../../mdm/error.ts';
 
 /** The few calls of the C library that Node lacks, and disk habits of the log. */
 const libc = koffi.load('libc.so.6');
@@ -75,6 +76,24 @@ export function readFully(fd: number, into: Uint8Array, start: number, length: n
 /** Takes the one writer's lock of the file; false when another process (or another open) has it. It goes with the descriptor. */
 export function lockFile(fd: number): boolean {
   return flock(fd, LOCK_EX_NB) === 0;
+}
+
+/** Opens a log's file, for its one writer with the lock. PgError LOG_MISSING, LOG_BUSY. */
+export function openLogFile(path: string, readOnly: boolean): number {
+  let fd: number;
+  try {
+    fd = openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new PgError('LOG_MISSING', `there is no log at ${path}`);
+  }
+  if (!readOnly && !lockFile(fd)) {
+    closeSync(fd);
+    throw new PgError('LOG_BUSY', `${path} is open for writing in another process`, {
+      hint: 'is the container running?',
+    });
+  }
+  return fd;
 }
 
 /** Replaces a file so that after a crash there is the old one or the whole new one; durable on return. */

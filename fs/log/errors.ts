@@ -18,3 +18,7 @@ export function oldEpoch(dir: string, offered: number, known: number): PgError {
     hint: 'this copy of the container was handed over; use the node that has it now',
   });
 }
+
+/** The refusal of an entry whose commit the budget would not allow. */
+export const exhausted = (path: string): PgError =>
+  new PgError('LOG_BUDGET', `the budget for I/O does not allow to write more to ${path}`);

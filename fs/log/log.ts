@@ -1,16 +1,8 @@
 import assert from 'node:assert';
-import {
-  closeSync,
-  constants,
-  fdatasyncSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  statfsSync,
-  type StatsFs,
-} from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, statfsSync, type StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import type { Meter } from '../../mdm/meter.ts';
 import {
   align64,
   COMMIT_BYTES,
@@ -30,11 +22,12 @@ import {
   sealEntry,
   TYPE_COMMIT,
 } from './entry.ts';
-import { isDiskFull, lockFile, reserveBlocks, writeFully, writeZeros } from './disk.ts';
-import { failed, full, oldEpoch } from './errors.ts';
+import { isDiskFull, openLogFile, reserveBlocks, writeFully, writeZeros } from './disk.ts';
+import { exhausted, failed, full, oldEpoch } from './errors.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
 import { type NamespaceClaim, namespaceEntry } from './claim.ts';
+import { MeterKeeper } from './meter-file.ts';
 import { PayloadReader } from './payload.ts';
 import { findEnd, isMarkOf, makeMark } from './recover.ts';
 import { Scanner, viewOf } from './scanner.ts';
@@ -95,23 +88,6 @@ export function openLog(dir: string, options: OpenLogOptions = {}): Log {
   }
 }
 
-function openLogFile(path: string, readOnly: boolean): number {
-  let fd: number;
-  try {
-    fd = openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    throw new PgError('LOG_MISSING', `there is no log at ${path}`);
-  }
-  if (!readOnly && !lockFile(fd)) {
-    closeSync(fd);
-    throw new PgError('LOG_BUSY', `${path} is open for writing in another process`, {
-      hint: 'is the container running?',
-    });
-  }
-  return fd;
-}
-
 /** A log open for appending (or, read-only, for replay and reads). Synchronous, for one thread; see docs/formats/log.md. */
 export class Log {
   readonly dir: string;
@@ -119,6 +95,8 @@ export class Log {
   readonly readOnly: boolean;
   readonly base: Buffer;
   readonly hasher: Hasher;
+  /** What all that was done here has cost. */
+  readonly meter: Meter;
   /** The last checkpoint that is of use, until the view has taken it. */
   checkpoint: Mark | undefined;
   /** Payloads found rotten at open: where their entries start. */
@@ -150,6 +128,7 @@ export class Log {
   readonly #commit = new Entry();
   #smallSyncs = 0;
   #lastSyncAt = 0;
+  readonly #keeper: MeterKeeper;
 
   constructor(dir: string, fd: number, salt: number, base: Buffer, options: OpenLogOptions) {
     this.dir = dir;
@@ -167,6 +146,8 @@ export class Log {
     const from = this.#scanStart(limit);
     const end = findEnd(fd, salt, from.size, from.sequence, fileBytes, this.#path);
     this.damaged = end.damaged;
+    this.#keeper = new MeterKeeper(dir, end.size);
+    this.meter = this.#keeper.meter;
     this.#start = this.#lastCommit = this.#reserved = end.size;
     this.#sequence = end.sequence;
     this.#buffer = Buffer.allocUnsafeSlow(this.readOnly ? 0 : BUFFER_BYTES);
@@ -237,6 +218,7 @@ export class Log {
     const end = this.#openAt + peekHead(this.#view, this.#openAt) + payload + payload / 1024 + 64;
     return (
       payload <= GROW_LIMIT &&
+      this.#start + align64(end) + COMMIT_BYTES <= this.meter.limit &&
       end + COMMIT_BYTES <= BUFFER_BYTES &&
       this.#start + align64(end) + COMMIT_BYTES + HEADROOM <= this.#reserved
     );
@@ -361,6 +343,7 @@ export class Log {
       if (scanner.next(entry) !== 'entry')
         throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`);
       if (entry.type >= FIRST_USER_TYPE) apply(entry);
+      else this.#keeper.replay(entry, scanner.at);
     }
   }
 
@@ -370,12 +353,18 @@ export class Log {
    */
   writeCheckpoint(pieces: readonly Uint8Array[]): void {
     const size = this.sync();
+    this.saveMeter();
     this.#saveMarks(() => {
       const mark = makeMark(this.fd, this.#salt, size, this.lastSequence);
       writeMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, mark, pieces);
       this.hasher.save(size, this.lastSequence);
     });
     this.#checkpointSize = size;
+  }
+
+  /** Writes down what everything has cost, up to the last batch. */
+  saveMeter(): void {
+    if (!this.readOnly) this.#keeper.save(this.#lastCommit);
   }
 
   /** Space of the disk below. */
@@ -389,6 +378,7 @@ export class Log {
       if (!this.readOnly && this.failure === undefined) {
         this.sync();
         ftruncateSync(this.fd, this.#start);
+        this.saveMeter();
         if (this.hasher.restored.size !== this.#start) {
           this.#saveMarks(() => this.hasher.save(this.#start, this.lastSequence));
         }
@@ -430,6 +420,7 @@ export class Log {
     this.#checkUsable();
     if (this.#used + length + COMMIT_BYTES * 2 > BUFFER_BYTES) this.flush();
     const need = this.size + length + COMMIT_BYTES * 2;
+    if (need > this.meter.limit) throw exhausted(this.#path);
     if (need + HEADROOM <= this.#reserved) return;
     const error = this.#tryReserve(need + HEADROOM - this.#start);
     if (error === undefined || (freeing && need <= this.#reserved)) return;
@@ -488,6 +479,7 @@ export class Log {
     const end = this.size + COMMIT_BYTES;
     putCommit(this.#buffer, this.#view, at, this.#commit, this.#lastCommit, end, this.durable, this.#salt);
     this.#used = at + COMMIT_BYTES;
+    this.meter.append(this.#lastCommit, end - this.#lastCommit);
     this.#lastCommit = end;
   }
 }

@@ -146,7 +146,7 @@ export class Replica {
     fdatasyncSync(this.#fd);
     this.#size = this.#have = this.#parsed = this.#sequence = this.#committedSequence = 0;
     this.#hasher = undefined;
-    for (const name of ['hash', 'checkpoint']) rmSync(join(this.dir, name), { force: true });
+    for (const name of ['hash', 'checkpoint', 'meter']) rmSync(join(this.dir, name), { force: true });
   }
 
   /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */

@@ -14,6 +14,7 @@ export type FsErrorCode =
   | 'EINVAL'
   | 'EFBIG'
   | 'ENOSPC'
+  | 'EDQUOT'
   | 'EROFS'
   | 'EMLINK'
   | 'ERANGE'

@@ -61,7 +61,10 @@ export class Files {
       done = at + bytes;
       if (isLog(source)) {
         const delta = deltaOf(source);
-        (this.#journal.log as Log).readPayload(place - delta, payloadBytesOf(source), delta, into, at, bytes);
+        const log = this.#journal.log as Log;
+        // What is in memory still costs nothing.
+        if (place < log.written && !log.meter.read(bytes)) throw new FsError('EDQUOT');
+        log.readPayload(place - delta, payloadBytesOf(source), delta, into, at, bytes);
       } else if (source === ZEROS) {
         into.fill(0, at, at + bytes);
       } else {
@@ -81,6 +84,7 @@ export class Files {
       if (this.#contents.size >= MAX_OPEN_CONTENTS) this.#contents.delete(this.#contents.keys().next().value!);
       this.#contents.set(ino, content);
     }
+    if (this.#journal.log?.meter.readRoot(length) === false) throw new FsError('EDQUOT');
     const target = at === 0 && length === into.length ? into : into.subarray(at, at + length);
     const got = content.readAt(target, offset);
     if (got < length) throw new FsError('EIO', `the image's inode ${ino} ends at ${offset + got}`);

@@ -75,6 +75,7 @@ export class Journal {
 
 /** What a failed operation of the log or the store means to a program; anything unknown stays what it is: a bug. */
 export function logError(error: unknown): unknown {
+  if (isPgError(error, 'LOG_BUDGET')) return new FsError('EDQUOT', error.message, error);
   if (isPgError(error, 'LOG_FULL')) return new FsError('ENOSPC', error.message, error);
   if (isPgError(error)) return new FsError('EIO', error.message, error);
   if (error instanceof Error && 'syscall' in error) return new FsError('EIO', error.message, error);
