@@ -26,6 +26,8 @@ interface Subject {
   id: string | undefined;
   treeRoot: Uint8Array | null;
   dir: string;
+  /** The position that was last recorded of a container. */
+  recorded: { size: number; root: string } | null;
 }
 
 const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));
@@ -33,9 +35,16 @@ const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null 
 /** What a name or an id means: a container, else a named mount. NO_SUCH_CONTAINER. */
 async function findSubject(roots: Roots, ref: string): Promise<Subject> {
   try {
-    const { record } = await findContainer(roots, ref);
+    const { record, state } = await findContainer(roots, ref);
     const { id, name } = record;
-    return { label: `container/${id}`, name, id, treeRoot: fromHex(record.treeRoot), dir: logDirOf(roots, id) };
+    return {
+      label: `container/${id}`,
+      name,
+      id,
+      treeRoot: fromHex(record.treeRoot),
+      dir: logDirOf(roots, id),
+      recorded: state.position,
+    };
   } catch (error) {
     const volume = isPgError(error, 'NO_SUCH_CONTAINER') ? findVolume(roots, ref) : undefined;
     if (volume === undefined) throw error;
@@ -46,6 +55,7 @@ async function findSubject(roots: Roots, ref: string): Promise<Subject> {
       id: undefined,
       treeRoot: fromHex(volume.treeRoot),
       dir: volumeLogDir(roots, name),
+      recorded: null,
     };
   }
 }
@@ -78,14 +88,30 @@ export async function commitsOf(roots: Roots, ref: string): Promise<CommitList |
   return size === 0 ? undefined : new CommitList(subject.dir, size);
 }
 
-/** Replays a log from its beginning and checks every claim in it about the files. PgError LOG_CORRUPT. */
-export async function verifyClaims(roots: Roots, ref: string): Promise<CheckedClaim[]> {
+/** What `verifyLog` found. */
+export interface LogReport {
+  claims: CheckedClaim[];
+  /** The position last recorded of a container, and whether the log's bytes have that root there. */
+  recorded: { size: number; root: string; holds: boolean } | undefined;
+}
+
+/** Replays a log from its beginning, checks every claim in it about the files, and its root where one was recorded. PgError LOG_CORRUPT. */
+export async function verifyLog(roots: Roots, ref: string): Promise<LogReport> {
   const subject = await findSubject(roots, ref);
-  const end = await logEnd(roots, subject);
-  if (end.size === 0) return [];
-  return withStore(roots, (store) =>
-    checkClaims(store, subject.treeRoot, subject.dir, end.size, { label: subject.label, epoch: end.epoch }),
-  );
+  const { dir, treeRoot, label, recorded } = subject;
+  const { size, epoch } = await logEnd(roots, subject);
+  const hasRoot = recorded !== null && recorded.size > 0;
+  const report: LogReport = { claims: [], recorded: hasRoot ? { ...recorded, holds: false } : undefined };
+  if (size === 0) return report;
+  const list = new CommitList(dir, size);
+  try {
+    for (const { end, root } of list.oldestFirst())
+      if (end === recorded?.size) report.recorded!.holds = Buffer.from(root).toString('hex') === recorded.root;
+  } finally {
+    list.close();
+  }
+  report.claims = await withStore(roots, (store) => checkClaims(store, treeRoot, dir, size, { label, epoch }));
+  return report;
 }
 
 async function withStore<T>(roots: Roots, action: (store: Store) => T | Promise<T>): Promise<T> {

@@ -3,7 +3,7 @@ import { batchOf, type Commit } from '../../fs/log/commits.ts';
 import { ENTRY_NAMES } from '../../fs/view/entries.ts';
 import { PgError } from '../../mdm/error.ts';
 import { InputReader, type Instruction } from '../../mdm/instruction.ts';
-import { commitsOf, verifyClaims } from '../../runtime/proof.ts';
+import { commitsOf, type LogReport, verifyLog } from '../../runtime/proof.ts';
 import { PgCommand } from '../base.ts';
 import { type Column, humanDuration, humanSize, listFlags, printList } from '../output.ts';
 
@@ -109,7 +109,7 @@ machine's (docs/formats/mdm.md). What a running container has written so far is 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Log);
     const roots = this.roots(flags);
-    if (flags.verify) return this.verify(args.container, await verifyClaims(roots, args.container));
+    if (flags.verify) return this.verify(args.container, await verifyLog(roots, args.container));
     const list = await commitsOf(roots, args.container);
     if (list === undefined) return;
     const noTrunc = flags['no-trunc'];
@@ -135,14 +135,19 @@ machine's (docs/formats/mdm.md). What a running container has written so far is 
     }
   }
 
-  private verify(name: string, claims: Awaited<ReturnType<typeof verifyClaims>>): void {
-    for (const { at, size, root, holds } of claims)
-      process.stdout.write(`${holds ? 'holds' : 'FALSE'}  ${hex(root)}  files at ${size}, said at ${at}\n`);
-    const wrong = claims.filter(({ holds }) => !holds).length;
+  private verify(name: string, { claims, recorded }: LogReport): void {
+    const lines = claims.map(({ at, size, root, holds }) => ({
+      holds,
+      what: `${hex(root)}  files at ${size}, said at ${at}`,
+    }));
+    if (recorded !== undefined)
+      lines.push({ holds: recorded.holds, what: `${recorded.root}  log at ${recorded.size}, as was recorded` });
+    for (const { holds, what } of lines) process.stdout.write(`${holds ? 'holds' : 'FALSE'}  ${what}\n`);
+    const wrong = lines.filter(({ holds }) => !holds).length;
     process.stderr.write(
       wrong === 0
-        ? `The log of ${name} replays; ${claims.length} claim${claims.length === 1 ? '' : 's'} about its files hold${claims.length === 1 ? 's' : ''}\n`
-        : `pg: ${wrong} of ${claims.length} claims in the log of ${name} are false\n`,
+        ? `The log of ${name} replays, and has the roots that it should have\n`
+        : `pg: ${wrong} of ${lines.length} roots of the log of ${name} are false\n`,
     );
     if (wrong > 0) this.exit(1);
   }

@@ -105,7 +105,8 @@ export function makeMark(fd: number, salt: number, size: number, sequence: numbe
   return { size, salt, ...commit };
 }
 
-function commitBefore(fd: number, salt: number, size: number): { sequence: number; check: number } | undefined {
+/** The commit entry that ends at `size`; undefined when none does. */
+export function commitBefore(fd: number, salt: number, size: number): { sequence: number; check: number } | undefined {
   const bytes = Buffer.alloc(COMMIT_BYTES);
   if (size < COMMIT_BYTES || readFully(fd, bytes, 0, COMMIT_BYTES, size - COMMIT_BYTES) < COMMIT_BYTES)
     return undefined;

@@ -2,6 +2,7 @@ import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { requirePosition } from '../../fs/log/position-check.ts';
 import type { Mount, startMount } from '../../fs/mount.ts';
 import { isPgError, PgError, toErrorData } from '../../mdm/error.ts';
 import { containerDir, containerRunDir, type Roots } from '../../store/paths.ts';
@@ -108,6 +109,11 @@ export class RunningContainer {
   }
 
   private async mountRoot(): Promise<void> {
+    const { position } = this.state;
+    if (position !== null) {
+      const root = Buffer.from(position.root, 'hex');
+      requirePosition(logDirOf(this.roots, this.record.id), { size: position.size, root });
+    }
     this.mount = await this.startMount({
       roots: this.roots,
       treeRoot: this.record.treeRoot === null ? null : Buffer.from(this.record.treeRoot, 'hex'),
