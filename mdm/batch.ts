@@ -388,5 +388,8 @@ function describe({ root, size }: State): string {
 }
 
 function words(cost: Cost): string {
-  return `${cost.accesses} accesses, ${cost.read} B read, ${cost.written} B written, ${cost.compute} compute`;
+  const [accesses, read, written, compute] = [cost.accesses, cost.read, cost.written, cost.compute].map((n) =>
+    Number.isFinite(n) ? String(n) : 'any number of',
+  );
+  return `${accesses} accesses, ${read} B read, ${written} B written, ${compute} compute`;
 }
