@@ -141,7 +141,25 @@ describe('pg log, prove and verify-proof', function () {
     log.close();
     const { code, stdout } = await at.pg('log', '--verify', 'fresh');
     assert.equal(code, 1);
-    assert.match(stdout, /^holds .*\nFALSE {2}(07){32} /);
+    assert.match(stdout, /^holds .*\nFALSE {2}(07){32} .*\nholds .* as was recorded\n$/);
+  });
+
+  it('refuses to start on a log that lost what was safe', async () => {
+    const id = await at.ok('run', '-d', '--name', 'cut', 'pgtest/busybox', 'sleep', '100');
+    await at.ok('exec', 'cut', 'sh', '-c', 'echo much > /much');
+    await at.ok('stop', '-t', '0', 'cut');
+    const whole = logBytes(id);
+    const path = join(logDirOf(at.roots, id), 'log');
+    writeFileSync(path, whole.subarray(0, 192));
+    const { code, stderr } = await at.pg('start', 'cut');
+    assert.notEqual(code, 0);
+    assert.match(stderr, new RegExp(`has no commit that ends at byte ${whole.length}`));
+    assert.match((await at.pg('log', '--verify', 'cut')).stdout, /^FALSE .* log at \d+, as was recorded/);
+    writeFileSync(path, whole);
+    await at.ok('start', 'cut');
+    assert.equal(await at.ok('exec', 'cut', 'cat', '/much'), 'much');
+    await at.ok('stop', '-t', '0', 'cut');
+    assert.match(await at.ok('log', '--verify', 'cut'), /^holds .* as was recorded/);
   });
 
   it('a named mount', async () => {
