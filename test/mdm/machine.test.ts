@@ -283,6 +283,106 @@ describe('the machine', () => {
     assert.equal(file.state.size, 1);
   });
 
+  it('takes a payload in pieces as they arrive, before the rest is there', async () => {
+    const data = pattern(3 * S + 5000, 4);
+    const file = new MemoryHost().createFile(new Uint8Array(data.length));
+    const instructions = [
+      I('Write', [0, data.length], true),
+      I('Read', [5, 3]),
+      I('WriteRoot', [bufferRoot(data.subarray(0, S)), 0, 9, 2], true),
+    ];
+    const events: string[] = [];
+    const pieces = async function* () {
+      for (let at = 0; at < data.length; at += 700_001) {
+        events.push(`piece ${at}`);
+        yield data.subarray(at, at + 700_001);
+      }
+    };
+    const payloads = function* () {
+      yield pieces();
+      events.push('second');
+      yield undefined;
+      yield pieceOf(Uint8Array.of(1), Uint8Array.of(), Uint8Array.of(2));
+    };
+    const { state: initial } = file;
+    const result = await executeBatchArriving(file, { initial, instructions }, payloads());
+    assert.ok(result.outcome === 'committed', 'error' in result ? result.error.message : '');
+    assert.deepEqual([events.at(0), events.at(-1)], ['piece 0', 'second'], 'each in its turn');
+    const expected = data.slice();
+    expected.set([1, 2], 9);
+    assert.equal(hex(file.state.root), hex(bufferRoot(expected)));
+    const given = [data, undefined, Uint8Array.of(1, 2)];
+    const whole = executeBatch(
+      new MemoryHost().createFile(new Uint8Array(data.length)),
+      { initial, instructions },
+      given,
+    );
+    assert.deepEqual(result, whole, 'as if it had come at once');
+  });
+
+  it('reads no payload of a batch that is refused, and no more than shows that one is too long', async () => {
+    const file = new MemoryHost().createFile(pattern(9000, 2));
+    const { state: initial } = file;
+    let taken = 0;
+    const endless = async function* () {
+      for (;;) {
+        taken++;
+        yield new Uint8Array(1000);
+      }
+    };
+    const wrong: [Instruction[], object, string, number][] = [
+      [[I('Write', [0, 9001])], {}, 'MDM_OUT_OF_BOUNDS', 0],
+      [[I('Write', [0, 5000])], { budget: { ...INIT_COST, compute: 10 } }, 'MDM_OVER_BUDGET', 0],
+      [[I('Write', [0, 5000])], { payloadLengths: [4999] }, 'MDM_PAYLOAD_LENGTH', 0],
+      [[I('Write', [0, 5000])], { payloadLengths: [] }, 'MDM_PAYLOAD_LENGTH', 0],
+      [[I('Truncate', [2 ** 47]), I('Copy', [2 ** 46, 2 ** 46, 0])], { memory: 2 ** 30 }, 'MDM_OUT_OF_MEMORY', 0],
+      [[I('Write', [0, 5000])], { payloadLengths: [undefined] }, 'MDM_PAYLOAD_LENGTH', 6],
+    ];
+    for (const [instructions, options, code, most] of wrong) {
+      taken = 0;
+      const result = await executeBatchArriving(file, { initial, instructions }, [endless()], options);
+      assert.ok('error' in result && result.error.code === code, code);
+      assert.deepEqual([result.outcome, taken], most === 0 ? ['refused', 0] : ['failed', most]);
+      assert.deepEqual(result.cost, most === 0 ? INIT_COST : costOf(instructions, 9000).cost);
+      assert.deepEqual(file.state, initial);
+    }
+  });
+
+  it('fails, at full cost, when a payload is too short or breaks off', async () => {
+    const file = new MemoryHost().createFile(pattern(9000, 2));
+    const { state: initial } = file;
+    const instructions = [I('Write', [0, 3])];
+    const breaking = async function* () {
+      yield Uint8Array.of(1);
+      throw new Error('the line is dead');
+    };
+    for (const [payload, code] of [
+      [pieceOf(Uint8Array.of(1), Uint8Array.of(2)), 'MDM_PAYLOAD_LENGTH'],
+      [breaking(), 'MDM_PAYLOAD_BROKEN'],
+    ] as const) {
+      const result = await executeBatchArriving(file, { initial, instructions }, [payload]);
+      assert.ok(result.outcome === 'failed' && result.error.code === code, code);
+      assert.deepEqual([result.cost, file.state], [costOf(instructions, 9000).cost, initial]);
+    }
+  });
+
+  it('hears an interrupt while a payload does not arrive', async () => {
+    const file = new MemoryHost().createFile(pattern(9000, 2));
+    const controller = new AbortController();
+    const never = async function* () {
+      yield Uint8Array.of(1);
+      controller.abort();
+      await new Promise(() => {});
+      yield Uint8Array.of(2);
+    };
+    const batch = { initial: file.state, instructions: [I('Write', [0, 2])] };
+    const result = await executeBatchArriving(file, batch, [never()], { signal: controller.signal });
+    assert.deepEqual(
+      [result.outcome, result.cost, file.state],
+      ['interrupted', costOf(batch.instructions, 9000).cost, batch.initial],
+    );
+  });
+
   it('fails, and reverts, when payloads stop coming or the host cannot commit', async () => {
     const file = new MemoryHost().createFile(pattern(100, 2));
     const batch = { initial: file.state, instructions: [I('Write', [0, 1]), I('Write', [1, 1])] };
@@ -332,3 +432,7 @@ describe('the machine', () => {
     refuses('MDM_OUTPUT_REFUTED', initial, instructions, payloads, [pattern(100, 9), outputs[1]], proofs);
   });
 });
+
+async function* pieceOf(...pieces: Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* pieces;
+}
