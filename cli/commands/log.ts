@@ -55,7 +55,7 @@ const TABLE: {
     width: (noTrunc) => (noTrunc ? 14 : 7),
     value: ({ end }, noTrunc) => (noTrunc ? String(end) : humanSize(end)),
   },
-  { header: 'INSTRUCTIONS', width: () => 40, value: (commit) => describe(batchOf(commit).instructions) },
+  { header: 'INSTRUCTIONS', width: () => 48, value: (commit) => describe(batchOf(commit).instructions) },
   { header: 'COST', width: () => 54, value: describeCost },
   { header: 'ENTRIES', width: () => 0, value: entriesOf },
 ];

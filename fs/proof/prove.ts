@@ -107,8 +107,8 @@ export function prove(
   const pieces: Uint8Array[] = [encodeQuestion(root, question, finding.entry !== undefined)];
   let length = pieces[0]!.length + 4;
   const data = finding.segments.reduce((sum, { from, length: bytes }) => sum + (from === undefined ? 0 : bytes), 0);
+  if (data > MAX_PROOF_BYTES) throw tooLarge();
   for (const tree of forest.trees) {
-    if (length + data > MAX_PROOF_BYTES) throw tooLarge();
     for (const piece of encodeOpening(tree.size, tree.touched.ranges(), tree.source)) {
       pieces.push(piece);
       length += piece.length;

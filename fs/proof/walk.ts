@@ -152,10 +152,10 @@ function segmentsOf(forest: Forest, claim: NamespaceClaim, entry: Entry, questio
   const { start, end } = question.range!;
   const first = question.firstExtent;
   if (!isType(entry, S_IFREG) || !(start <= end && end <= entry.size)) throw refuted('the range is not in the file');
+  if ((start === end || entry.mapped !== true) && first !== 0) throw refuted('there are no extents to count');
   if (start === end) return [];
   if (entry.root === undefined) throw refuted('a file of some bytes has none');
   if (entry.mapped !== true) {
-    if (first !== 0) throw refuted('a content has no extents');
     const tree = forest.content(entry.root, entry.size);
     tree.show(start, end - start);
     return [{ start, length: end - start, from: { tree, at: start } }];

@@ -12,6 +12,7 @@ import { dump, Fixture, ROOT_CALLER } from '../view/fixture.ts';
 import type { ModelNode } from '../view/model.ts';
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { bytesOf, LABEL, Prover } from './harness.ts';
+import { twinVerify } from './twin.ts';
 
 const CASES = Number(process.env['PG_TEST_CASES'] ?? 15);
 
@@ -46,8 +47,10 @@ describe('proofs of a container’s files', function () {
           check(prover, node, path || '/', next);
           if (node.type !== 0o040000) return;
           for (const missing of ['0', 'aa', 'cc', '\xff'])
-            if (!node.names.has(missing))
-              assert.equal(verifyProof(prover.prove(`${path}/${missing}/x`)).entry, undefined);
+            if (!node.names.has(missing)) {
+              const absent = prover.prove(`${path}/${missing}/x`);
+              assert.deepEqual([verifyProof(absent).entry, twinVerify(absent).inode], [undefined, undefined]);
+            }
           for (const [child, below] of node.names) visit(below, `${path}/${child}`);
         };
         visit(pair.model.root, '');
@@ -65,7 +68,14 @@ describe('proofs of a container’s files', function () {
     const isFile = node.type === 0o100000;
     const [a, b] = [next() % (node.data.length + 1), next() % (node.data.length + 1)];
     const range = isFile ? { start: Math.min(a, b), end: Math.max(a, b) } : undefined;
-    const verified = verifyProof(prover.prove(path, range));
+    const proof = prover.prove(path, range);
+    const verified = verifyProof(proof);
+    const twin = twinVerify(proof);
+    assert.deepEqual(
+      [twin.root, twin.size, twin.filesAt, twin.label, twin.inode?.mode, twin.inode?.size],
+      [verified.root, verified.size, verified.claim.size, LABEL, verified.entry!.mode, isFile ? node.data.length : 0],
+    );
+    assert.deepEqual(twin.bytes, range === undefined ? undefined : bytesOf(verified), 'as a second verifier has it');
     assert.deepEqual(Buffer.from(verified.root), Buffer.from(prover.root));
     assert.equal(verified.size, prover.size);
     assert.deepEqual(
@@ -116,9 +126,11 @@ describe('proofs of a container’s files', function () {
             verified = verifyProof(bad);
           } catch (error) {
             assert.ok(isPgError(error), `byte ${at}: ${String(error)}`);
+            assert.throws(() => twinVerify(bad), `byte ${at}: the second verifier takes it`);
             continue;
           }
           assert.deepEqual(verified.root, honest.root);
+          assert.deepEqual(twinVerify(bad).root, honest.root);
           isTrue(prover, verified);
         }
       }
