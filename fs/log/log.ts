@@ -195,7 +195,7 @@ export class Log {
     const payloadBytes = payload === undefined ? 0 : payload.length;
     assert(fieldBytes <= MAX_FIELDS && payloadBytes <= MAX_PAYLOAD && entry.type > TYPE_COMMIT);
     const length = entryBytes(fieldBytes, payloadBytes);
-    this.#makeRoom(length, freeing);
+    this.#makeRoom(length, freeing, entry.type < FIRST_USER_TYPE);
     this.#seal();
     const at = this.#used;
     const buffer = this.#buffer;
@@ -415,12 +415,12 @@ export class Log {
     assert(!this.readOnly, 'a read-only log is not written');
   }
 
-  /** After this, `length` bytes and a commit entry fit into the buffer and into space on disk that is ours. */
-  #makeRoom(length: number, freeing: boolean): void {
+  /** After this, `length` bytes and a commit entry fit into the buffer and into space on disk that is ours. The log's own entries need no budget. */
+  #makeRoom(length: number, freeing: boolean, isOwn: boolean): void {
     this.#checkUsable();
     if (this.#used + length + COMMIT_BYTES * 2 > BUFFER_BYTES) this.flush();
     const need = this.size + length + COMMIT_BYTES * 2;
-    if (need > this.meter.limit) throw exhausted(this.#path);
+    if (need > this.meter.limit && !isOwn) throw exhausted(this.#path);
     if (need + HEADROOM <= this.#reserved) return;
     const error = this.#tryReserve(need + HEADROOM - this.#start);
     if (error === undefined || (freeing && need <= this.#reserved)) return;

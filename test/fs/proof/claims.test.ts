@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { isPgError } from '../../../mdm/error.ts';
 import { type NamespaceClaim } from '../../../fs/log/claim.ts';
+import { Entry } from '../../../fs/log/entry.ts';
 import { openLog } from '../../../fs/log/log.ts';
 import { requirePosition } from '../../../fs/log/position-check.ts';
 import { LogReader, openReplica } from '../../../fs/log/replica.ts';
@@ -126,6 +127,23 @@ describe('claims about a container’s files', () => {
       check(there, prover.size, 1).map(({ holds }) => holds),
       [true, true],
     );
+  });
+
+  it('may be made when the budget for I/O is spent', () => {
+    const name = fresh();
+    fixture.view(name).close();
+    const log = openLog(dirOf(name));
+    log.meter.setBudget({ written: log.meter.spent.written });
+    const entry = Object.assign(new Entry(), { type: 16 });
+    assert.throws(
+      () => log.append(entry, Buffer.alloc(1), false),
+      (error) => isPgError(error, 'LOG_BUDGET'),
+    );
+    const before = log.meter.spent.compute;
+    const size = log.appendNamespace({ size: log.written, epoch: 0, root: Buffer.alloc(32), label: LABEL });
+    assert.equal(log.written, size);
+    assert.ok(log.meter.spent.compute > before, 'it is charged all the same');
+    log.close();
   });
 
   it('are not found in a file that looks like one', () => {
