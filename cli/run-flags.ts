@@ -20,6 +20,10 @@ export const runFlags = {
   'group-add': Flags.string({ ...many, description: "one more group besides the user's", helpValue: 'NAME|GID' }),
   hostname: Flags.string({ char: 'h', description: 'its host name (the short id)' }),
   init: Flags.boolean({ description: 'a small init as process 1, which forwards signals and reaps' }),
+  'io-budget': Flags.string({
+    description: 'what its I/O may cost: accesses, read, written, compute and amount',
+    helpValue: 'RESOURCE=MOST,...',
+  }),
   interactive: Flags.boolean({ char: 'i', description: 'keep its stdin open' }),
   ipc: Flags.string({
     description: 'private, or host: the IPC and /dev/shm of the host',

@@ -5,19 +5,12 @@ import { randomBytes } from 'node:crypto';
 import type { CreateOptions } from '../runtime/create.ts';
 import type { PortRequest, RestartPolicy, VolumeMount } from '../runtime/record.ts';
 import { parseMounts } from './mount-flag.ts';
+import { parseIoBudget } from './io-budget.ts';
+import { parseSize } from './sizes.ts';
 import type { RunFlags } from './run-flags.ts';
 
 const bad = (message: string, hint?: string): PgError =>
   new PgError('BAD_USAGE', message, hint === undefined ? {} : { hint });
-
-const SIZE_UNITS: Record<string, number> = { '': 1, b: 1, k: 1 << 10, m: 1 << 20, g: 1 << 30, t: 2 ** 40 };
-
-/** A size as docker takes it: `64m`, `1.5g`, `1024`; bytes. */
-export function parseSize(text: string, what: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?$/i.exec(text.trim());
-  if (match === null) throw bad(`invalid ${what}: '${text}'`, 'a size is a number with b, k, m, g or t behind it');
-  return Math.floor(Number(match[1]) * SIZE_UNITS[match[2]!.toLowerCase()]!);
-}
 
 /** `[[IP:][HOSTPORT]:]PORT[/udp]`, also ranges of equal length. */
 export function parsePorts(text: string): PortRequest[] {
@@ -236,6 +229,7 @@ export function createOptions(flags: RunFlags, command: string[]): CreateOptions
   if (flags['stop-signal'] !== undefined) options.stopSignal = flags['stop-signal'];
   if (flags['stop-timeout'] !== undefined) options.stopTimeoutSec = flags['stop-timeout'];
   if (flags.restart !== undefined) options.restart = parseRestart(flags.restart);
+  if (flags['io-budget'] !== undefined) options.ioBudget = parseIoBudget(flags['io-budget']);
   if (flags.runtime !== undefined) options.runtime = flags.runtime as 'runc' | 'crun';
   return options;
 }

@@ -83,7 +83,7 @@ export class Meter {
   #charge(length: number, size: number): boolean {
     const spent = addCost(this.#spent, readCost(length, size));
     spent.compute += INIT_COST.compute;
-    if (this.#budget !== null && !isWithin(spent, this.#budget)) return false;
+    if (this.#budget !== null && !allowsRead(spent, this.#budget)) return false;
     this.#spent = spent;
     if (this.#budget !== null) this.#setLimit();
     return true;
@@ -114,10 +114,10 @@ export class Meter {
   }
 }
 
-function isWithin(spent: Cost, budget: Budget): boolean {
-  const { accesses = Infinity, read = Infinity, written = Infinity, compute = Infinity, amount } = budget;
-  if (spent.accesses > accesses || spent.read > read || spent.written > written || spent.compute > compute)
-    return false;
+/** Whether a read after which this much is spent is within the budget; it writes nothing, so it does not matter how much was written. */
+function allowsRead(spent: Cost, budget: Budget): boolean {
+  const { accesses = Infinity, read = Infinity, compute = Infinity, amount } = budget;
+  if (spent.accesses > accesses || spent.read > read || spent.compute > compute) return false;
   return amount === undefined || amountOf(spent, amount.prices) <= amount.total;
 }
 

@@ -3,6 +3,7 @@ import { createConnection, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { fromErrorData, type PgErrorData } from '../mdm/error.ts';
 import type { NamespaceClaim } from '../fs/log/claim.ts';
+import type { IoBudget } from './record.ts';
 import { containerRunDir, type Roots } from '../store/paths.ts';
 import type { Phase } from './trace.ts';
 
@@ -26,6 +27,7 @@ export type Request =
   /** A claim about the files, its root as hex, to append to the log. */
   | { op: 'namespace'; claim: Omit<NamespaceClaim, 'root'> & { root: string } }
   | { op: 'checkpoint' }
+  | { op: 'budget'; budget: IoBudget | null }
   | { op: 'root' };
 
 /** What a command wants of a container's streams. */

@@ -122,6 +122,7 @@ function mergeConfig(image: ImageDefaults, options: CreateOptions, id: string): 
     tmpfs: options.tmpfs ?? [],
     sysctls: options.sysctls ?? {},
     resources: options.resources ?? {},
+    ioBudget: options.ioBudget ?? null,
     readOnly: options.readOnly ?? false,
     capAdd: (options.capAdd ?? []).map(capabilityName),
     capDrop: (options.capDrop ?? []).map(capabilityName),

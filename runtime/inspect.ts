@@ -1,6 +1,7 @@
 import type { Roots } from '../store/paths.ts';
 import { containerDir } from '../store/paths.ts';
 import type { Container } from './containers.ts';
+import type { Metering } from './metering.ts';
 import { logDirOf, outputPath } from './record.ts';
 import type { PublishedPort } from './record.ts';
 import { rootPathOf } from './remains.ts';
@@ -26,6 +27,7 @@ export function inspectContainer(
   roots: Roots,
   { record, state }: Container,
   position: Container['state']['position'],
+  metering: Metering,
 ): object {
   const { config } = record;
   const args = [...config.entrypoint, ...config.cmd];
@@ -100,12 +102,21 @@ export function inspectContainer(
     Pg: {
       TreeRoot: record.treeRoot,
       Position: position,
+      IO: {
+        Spent: resourcesOf(metering.spent),
+        Budget: metering.budget === null ? null : resourcesOf(metering.budget),
+        Amount: metering.amount,
+      },
       LogDir: logDirOf(roots, record.id),
       RootPath: state.shimPid === 0 ? '' : rootPathOf(roots, record.id),
       ShimPid: state.shimPid,
     },
   };
 }
+
+/** With names as docker's are. */
+const resourcesOf = (resources: object): object =>
+  Object.fromEntries(Object.entries(resources).map(([key, value]) => [key[0]!.toUpperCase() + key.slice(1), value]));
 
 function hostConfig(config: Container['record']['config']): object {
   const { resources } = config;

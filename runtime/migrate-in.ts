@@ -2,6 +2,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { FollowerThread } from '../fs/follow.ts';
 import { openLog } from '../fs/log/log.ts';
+import { parseMeter, writeMeter } from '../fs/log/meter-file.ts';
 import { openReplica, type Replica } from '../fs/log/replica.ts';
 import { syncDirectory } from '../fs/log/disk.ts';
 import type { Answer, Message, Service, Services } from '../grid/connection.ts';
@@ -208,6 +209,8 @@ export class MigrateIn {
         readOnly: true,
         ...(treeRoot && { base: treeRoot }),
       }).close();
+    const meter = parseMeter(textOf(body, 'meter'));
+    if (meter !== undefined) writeMeter(logDirOf(this.#landing.roots, record.id), meter);
     return { body: { epoch: uintOf(body, 'epoch'), size, root } };
   }
 

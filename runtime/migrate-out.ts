@@ -6,6 +6,7 @@ import { loadIdentity } from '../grid/identity.ts';
 import { planImage, shipImage, type ImagePlan } from '../grid/image-offer.ts';
 import { findLacking, shipLacking } from '../grid/contents-offer.ts';
 import { getPeer, type Peer } from '../grid/peers.ts';
+import { readMeter } from '../fs/log/meter-file.ts';
 import { isPgError, PgError, toErrorData } from '../mdm/error.ts';
 import { loadImage, type ImageRecord } from '../layers/images.ts';
 import { openStore, type Store } from '../store/store.ts';
@@ -25,7 +26,7 @@ import {
   type SignedRelease,
 } from './migrate-state.ts';
 import { resolveContainer } from './names.ts';
-import { lockPath, readRecord, type ContainerRecord, type ContainerState } from './record.ts';
+import { lockPath, logDirOf, readRecord, type ContainerRecord, type ContainerState } from './record.ts';
 import { currentState } from './remains.ts';
 import { type Phase, Trace } from './trace.ts';
 
@@ -265,7 +266,13 @@ class Move {
   }
 
   async #seal(end: LogEnd, epoch: number): Promise<void> {
-    const { body } = await this.#connection.request('migrate', 'seal', { epoch, size: end.size, root: end.root });
+    const meter = readMeter(logDirOf(this.#options.roots, this.#record.id));
+    const { body } = await this.#connection.request('migrate', 'seal', {
+      epoch,
+      size: end.size,
+      root: end.root,
+      meter: meter === undefined ? '' : JSON.stringify(meter),
+    });
     const isEqual =
       uintOf(body, 'epoch') === epoch &&
       uintOf(body, 'size') === end.size &&

@@ -36,6 +36,16 @@ export interface Resources {
   cpusetCpus?: string;
 }
 
+/** The most that I/O may cost (docs/metering.md): of each resource, and in money at the prices of the node it is on. What is left out is not limited. */
+export interface IoBudget {
+  accesses?: number;
+  /** Bytes. */
+  read?: number;
+  written?: number;
+  compute?: number;
+  amount?: number;
+}
+
 export interface RestartPolicy {
   name: 'no' | 'on-failure' | 'always' | 'unless-stopped';
   /** Only for on-failure; 0 is no limit. */
@@ -71,6 +81,8 @@ export interface ContainerConfig {
   /** Kernel parameters of its namespaces (sysctl(8)). */
   sysctls?: Record<string, string>;
   resources: Resources;
+  /** null, or left out: none. */
+  ioBudget?: IoBudget | null;
   readOnly: boolean;
   capAdd: string[];
   capDrop: string[];

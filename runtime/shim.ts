@@ -106,6 +106,9 @@ class Connection {
       case 'checkpoint':
         await running.root.checkpoint();
         return {};
+      case 'budget':
+        await running.setIoBudget(request.budget);
+        return {};
       case 'root':
         return { result: { shimPid: process.pid, path: rootPathOf(running.roots, running.record.id) } };
       default:

@@ -3,6 +3,7 @@ import { findImage } from '../../layers/images.ts';
 import { isPgError, PgError } from '../../mdm/error.ts';
 import { commitContainer, findContainer } from '../../runtime/containers.ts';
 import { inspectContainer } from '../../runtime/inspect.ts';
+import { meteringOf } from '../../runtime/metering.ts';
 import { openStore } from '../../store/store.ts';
 import type { Roots } from '../../store/paths.ts';
 import { PgCommand } from '../base.ts';
@@ -47,7 +48,7 @@ async function lookUp(roots: Roots, name: string, type: string | undefined): Pro
       const container = await findContainer(roots, name);
       const running = container.state.status === 'running';
       const position = running ? await commitContainer(roots, name).catch(() => null) : container.state.position;
-      return inspectContainer(roots, container, position);
+      return inspectContainer(roots, container, position, await meteringOf(roots, container.record));
     } catch (error) {
       if (!isPgError(error, 'NO_SUCH_CONTAINER') || type === 'container') throw error;
     }

@@ -1,5 +1,6 @@
 import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { requirePosition } from '../../fs/log/position-check.ts';
@@ -10,6 +11,7 @@ import { cgroupPaths, oomKills } from '../cgroup.ts';
 import type { AttachOptions, ExecOptions } from '../control.ts';
 import { findInit, hostCgroup, hostDevices, hostLimits } from '../host.ts';
 import type { Lock } from '../lock.ts';
+import { mountBudget } from '../prices.ts';
 import { removesItself } from '../migrate-state.ts';
 import { syncfs } from '../native.ts';
 import { connectToBridge, disconnect, publishPorts } from '../network/bridge.ts';
@@ -19,6 +21,7 @@ import {
   bootId,
   type ContainerRecord,
   type ContainerState,
+  type IoBudget,
   logDirOf,
   outputPath,
   readRecord,
@@ -99,7 +102,8 @@ export class RunningContainer {
       const [mounted, connected] = await Promise.allSettled([this.mountRoot(), this.connect()]);
       for (const step of [mounted, connected]) if (step.status === 'rejected') throw step.reason;
       await this.startProcess(attach);
-    } catch (error) {
+    } catch (thrown) {
+      const error = isQuota(thrown) ? budgetExhausted(this.record, thrown) : thrown;
       const data = toErrorData(error);
       state.error = data.message;
       state.exitCode = data.code === 'COMMAND_NOT_FOUND' ? 127 : data.code === 'COMMAND_NOT_EXECUTABLE' ? 126 : 128;
@@ -120,6 +124,7 @@ export class RunningContainer {
       logDir: logDirOf(this.roots, this.record.id),
       mountPoint: rootPathOf(this.roots, this.record.id),
       label: this.record.name,
+      budget: await mountBudget(this.roots, this.record.config.ioBudget ?? null),
     });
     this.mount.closed.catch((error: Error) => process.stderr.write(`${this.record.name}: ${error.message}\n`));
     this.trace.mark('mount');
@@ -303,6 +308,12 @@ export class RunningContainer {
     return this.state.position;
   }
 
+  /** Limits what is spent on I/O from now on. */
+  async setIoBudget(budget: IoBudget | null): Promise<void> {
+    await this.root.setBudget(await mountBudget(this.roots, budget));
+    this.record.config.ioBudget = budget;
+  }
+
   /** The view of the writable layer's changes against the image, and the means to checkpoint it. */
   get root(): Mount {
     if (this.mount === undefined) throw notRunning(this.record);
@@ -368,6 +379,17 @@ export class RunningContainer {
       client,
     );
   }
+}
+
+/** EDQUOT of a read or write in the container's root, which Node has no name for. */
+const isQuota = (error: unknown): boolean =>
+  error instanceof Error && 'errno' in error && error.errno === -constants.errno.EDQUOT;
+
+function budgetExhausted(record: ContainerRecord, cause: unknown): PgError {
+  return new PgError('IO_BUDGET', `the I/O budget of container ${record.name} is exhausted`, {
+    hint: `pg inspect ${record.name} shows what was spent; give it more: pg update --io-budget ...`,
+    cause,
+  });
 }
 
 function notRunning(record: ContainerRecord): PgError {
