@@ -20,10 +20,19 @@ describe('more flags of pg run', function () {
     const host = join(pg.dir, 'mounted');
     mkdirSync(host);
     writeFileSync(join(host, 'file'), 'hi\n');
+    const words = [
+      '--mount',
+      `type=bind,source=${host},target=/data,readonly`,
+      '--mount',
+      'src=vol2,dst=/vol',
+      '--mount',
+      'type=tmpfs,target=/scratch,tmpfs-size=1m',
+      IMAGE,
+      'sh',
+      '-c',
+    ];
     const { stdout, stderr } = await run(
-      ...['--mount', `type=bind,source=${host},target=/data,readonly`],
-      ...['--mount', 'src=vol2,dst=/vol', '--mount', 'type=tmpfs,target=/scratch,tmpfs-size=1m'],
-      ...[IMAGE, 'sh', '-c'],
+      ...words,
       'cat /data/file; touch /data/x 2>/dev/null || echo read-only; touch /vol/x && df -k /scratch | tail -1',
     );
     assert.match(stdout, /^hi\nread-only\ntmpfs\s+1024 /, stderr);
@@ -35,16 +44,32 @@ describe('more flags of pg run', function () {
       ['target=/x,bind-propagation=shared', /unknown field 'bind-propagation'/],
       ['target=x', /must be absolute/],
     ] as const) {
-      const { code, stderr: words } = await run('--mount', word, IMAGE, 'true');
+      const { code, stderr: said } = await run('--mount', word, IMAGE, 'true');
       assert.equal(code, 125);
-      assert.match(words, why);
+      assert.match(said, why);
     }
   });
 
   it('--sysctl, --group-add and --cpuset-cpus are what the process sees', async () => {
+    const words = [
+      '--sysctl',
+      'kernel.shmmni=100',
+      '--sysctl',
+      'net.ipv4.ip_forward=1',
+      '--group-add',
+      'staff',
+      '--group-add',
+      '777',
+      '-u',
+      '1234',
+      '--cpuset-cpus',
+      '0',
+      IMAGE,
+      'sh',
+      '-c',
+    ];
     const { stdout, stderr } = await run(
-      ...['--sysctl', 'kernel.shmmni=100', '--sysctl', 'net.ipv4.ip_forward=1', '--group-add', 'staff'],
-      ...['--group-add', '777', '-u', '1234', '--cpuset-cpus', '0', IMAGE, 'sh', '-c'],
+      ...words,
       'cat /proc/sys/kernel/shmmni /proc/sys/net/ipv4/ip_forward; id; grep Cpus_allowed_list /proc/self/status',
     );
     assert.match(stdout, /^100\n1\nuid=1234 gid=0\(root\) groups=.*50\(staff\),777\nCpus_allowed_list:\s+0\n$/, stderr);
@@ -53,7 +78,7 @@ describe('more flags of pg run', function () {
   });
 
   it('--pid host and --ipc host share the namespaces of the host, and end as others do', async () => {
-    const { stdout } = await run(...['--pid', 'host', '--ipc', 'host', IMAGE, 'sh', '-c'], 'ls -l /proc/self/ns');
+    const { stdout } = await run('--pid', 'host', '--ipc', 'host', IMAGE, 'sh', '-c', 'ls -l /proc/self/ns');
     assert.ok(stdout.includes(readlinkSync('/proc/self/ns/pid')), stdout);
     assert.ok(stdout.includes(readlinkSync('/proc/self/ns/ipc')), stdout);
     await pg.ok('run', '-d', '--network', 'none', '--name', 'shares', '--pid', 'host', IMAGE, 'sleep', '1000');
