@@ -110,10 +110,10 @@ class RunningMount implements Mount {
     await this.ask('budget', { budget });
   }
 
-  async appendNamespace(claim: NamespaceClaim): Promise<{ epoch: number; size: number }> {
-    const end = await this.ask('namespace', { claim });
-    await this.root(end.size);
-    return end;
+  async appendNamespace(claim: NamespaceClaim): Promise<{ size: number; root: Uint8Array | null }> {
+    const { size } = await this.ask('namespace', { claim });
+    const at = await this.root(size);
+    return { size, root: at.size === size ? at.root : null };
   }
 
   async unmount(lazy = false): Promise<void> {
@@ -126,6 +126,15 @@ class RunningMount implements Mount {
     }
     // EINVAL, ENOENT: somebody unmounted it before us; the server ends, or will with the last user.
     if (lazy) return;
+    await this.closed;
+  }
+
+  async end(): Promise<void> {
+    if (this.open) {
+      detachPath(this.mountPoint);
+      this.ring.want(WANT.STOP);
+      this.wake();
+    }
     await this.closed;
   }
 

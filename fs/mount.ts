@@ -80,12 +80,17 @@ export interface Mount {
   checkpoint(): Promise<void>;
   /** What the writable layer changed against the image, in path order. */
   changes(): Promise<FsChange[]>;
-  /** Appends a claim of what the files were at some size of the log, as a commit of its own; durable on return. Where the log ends then. */
-  appendNamespace(claim: NamespaceClaim): Promise<{ epoch: number; size: number }>;
+  /**
+   * Appends a claim of what the files were at some size of the log, as a commit of its own; durable on return. Where that ends, and the root there unless
+   * more was written meanwhile.
+   */
+  appendNamespace(claim: NamespaceClaim): Promise<{ size: number; root: Uint8Array | null }>;
   /** Changes what may be spent on I/O. */
   setBudget(budget: Budget | null): Promise<void>;
   /** Commits, takes the mount away (`lazy`: also when busy; the server goes on until the last user has left) and ends the server. */
   unmount(lazy?: boolean): Promise<void>;
+  /** Ends the server though the mount is in use, when everything is committed: whoever is in it still gets ENOTCONN from then on. */
+  end(): Promise<void>;
   /** Resolves when the mount has ended, whoever ended it; rejects with a PgError when its server failed. */
   readonly closed: Promise<void>;
 }

@@ -5,12 +5,12 @@ import { CommitList } from '../fs/log/commits.ts';
 import { openLog } from '../fs/log/log.ts';
 import { type CheckedClaim, checkClaims } from '../fs/proof/claims.ts';
 import type { Namespace } from '../fs/proof/namespace.ts';
-import { namespaceFor, prove, resolveTarget } from '../fs/proof/prove.ts';
+import { namespaceFor, prove, requireRange, resolveTarget } from '../fs/proof/prove.ts';
 import { claimAtEnd, type Snapshot, takeSnapshot } from '../fs/proof/snapshot.ts';
 import { logSource } from '../fs/proof/source.ts';
 import type { Finding } from '../fs/proof/walk.ts';
 import { findVolume, volumeLogDir } from '../fs/volumes.ts';
-import { isPgError } from '../mdm/error.ts';
+import { isPgError, PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { ask, findContainer, isNotRunning, lockStopped } from './containers.ts';
@@ -60,11 +60,18 @@ async function findSubject(roots: Roots, ref: string): Promise<Subject> {
   }
 }
 
+/** Where a log ends, and its root (hex) there as its writer has computed it, null when it is not known. */
+interface End {
+  size: number;
+  root: string | null;
+  epoch: number;
+}
+
 /** Commits what a running container has written so far; where its log ends then. Undefined when it does not run. */
-async function commitRunning(roots: Roots, { id }: Subject): Promise<{ epoch: number; size: number } | undefined> {
+async function commitRunning(roots: Roots, { id }: Subject): Promise<End | undefined> {
   if (id === undefined) return undefined;
   try {
-    return (await ask(roots, id, { op: 'commit' })) as { epoch: number; size: number };
+    return (await ask(roots, id, { op: 'commit' })) as End;
   } catch (error) {
     if (!isNotRunning(error)) throw error;
     return undefined;
@@ -160,30 +167,30 @@ async function proveRunning(
   roots: Roots,
   store: Store,
   subject: Subject,
-  at: { epoch: number; size: number },
+  end: End,
   options: ProveOptions,
 ): Promise<Proof> {
-  const snapshot = takeSnapshot(store, subject.treeRoot, subject.dir, at.size);
+  const snapshot = takeSnapshot(store, subject.treeRoot, subject.dir, end.size);
   return proveFrom(store, subject, snapshot, options, async (claim) => {
+    if (claim === undefined) return end;
     const request = { ...claim, root: Buffer.from(claim.root).toString('hex') };
-    return ((await ask(roots, subject.id!, { op: 'namespace', claim: request })) as { size: number }).size;
+    return (await ask(roots, subject.id!, { op: 'namespace', claim: request })) as Omit<End, 'epoch'>;
   });
 }
 
 async function proveStopped(roots: Roots, store: Store, subject: Subject, options: ProveOptions): Promise<Proof> {
-  const lock = subject.id === undefined ? undefined : await lockStopped(roots, subject.id);
+  const { id, name, dir, treeRoot } = subject;
+  const lock = id === undefined ? undefined : await lockStopped(roots, id);
   try {
-    if (subject.id !== undefined) requireOwner(roots, subject.id, subject.name);
-    const open = () =>
-      openLog(subject.dir, { create: true, ...(subject.treeRoot === null ? {} : { base: subject.treeRoot }) });
+    if (id !== undefined) requireOwner(roots, id, name);
+    const open = () => openLog(dir, { create: true, ...(treeRoot === null ? {} : { base: treeRoot }) });
     open().close();
-    const snapshot = takeSnapshot(store, subject.treeRoot, subject.dir);
-    return await proveFrom(store, subject, snapshot, options, (claim) => {
+    return await proveFrom(store, subject, takeSnapshot(store, treeRoot, dir), options, (claim) => {
       const log = open();
       try {
-        const size = log.appendNamespace(claim);
-        log.sync();
-        return size;
+        if (claim !== undefined) log.appendNamespace(claim);
+        const { size, root } = log.position();
+        return { size, root: Buffer.from(root).toString('hex') };
       } finally {
         log.close();
       }
@@ -193,33 +200,48 @@ async function proveStopped(roots: Roots, store: Store, subject: Subject, option
   }
 }
 
-/** `append` puts a claim at the end of the log, durably, and says where the log ends then. */
+/** `end` puts a claim at the end of the log, durably, unless there is none to put, and says where the log ends then. */
 async function proveFrom(
   store: Store,
   { dir, label }: Subject,
   snapshot: Snapshot,
   options: ProveOptions,
-  append: (claim: NamespaceClaim) => number | Promise<number>,
+  end: (claim: NamespaceClaim | undefined) => Omit<End, 'epoch'> | Promise<Omit<End, 'epoch'>>,
 ): Promise<Proof> {
   const { state, tree, size, epoch } = snapshot;
   const target = resolveTarget(state, options.path, options.follow);
   const namespace = namespaceFor(state, target);
-  const end = isClaimed(dir, snapshot, namespace, label)
-    ? size
-    : await append({ size, epoch, root: namespace.root, label });
+  const isThere = isClaimed(dir, snapshot, namespace, label);
   const inode = target.inos.length > target.names.length ? state.peek(target.inos.at(-1)!) : undefined;
-  const isFile = inode !== undefined && (inode.mode & 0o170000) === 0o100000;
-  const fileBytes = isFile ? inode.size : 0;
-  const { range: asked } = options;
-  const all = isFile ? { start: 0, end: fileBytes } : undefined;
-  const range = asked === 'all' ? all : { start: asked.start, end: asked.end === Infinity ? fileBytes : asked.end };
+  const range = rangeIn(inode, options.range);
+  const at = await end(isThere ? undefined : { size, epoch, root: namespace.root, label });
   const fd = openSync(join(dir, 'log'), 'r');
   try {
-    const proved = prove({ store, tree, state, namespace, log: logSource(fd, end, dir) }, target, range);
+    const proved = prove({ store, tree, state, namespace, log: logSource(fd, at.size, dir) }, target, range);
+    const root = Buffer.from(proved.root).toString('hex');
+    if (at.root !== null && at.root !== root) throw rotten(dir, at.size, root, at.root);
     return { ...proved, path: `/${target.names.join('/')}` };
   } finally {
     closeSync(fd);
   }
+}
+
+/** A proof of bytes that are not those that were written would hold, and be of no use. */
+const rotten = (dir: string, size: number, root: string, written: string): PgError =>
+  new PgError('LOG_CORRUPT', `${dir}/log has root ${root} at byte ${size}; when it was written it was ${written}`, {
+    hint: 'the disk is failing: take the container from a replica',
+  });
+
+/** The bytes that are meant of what was found. BAD_RANGE. */
+function rangeIn(
+  inode: { mode: number; size: number } | undefined,
+  wanted: ProveOptions['range'],
+): { start: number; end: number } | undefined {
+  const isFile = inode !== undefined && (inode.mode & 0o170000) === 0o100000;
+  if (wanted === 'all') return isFile ? { start: 0, end: inode.size } : undefined;
+  const range = { start: wanted.start, end: wanted.end === Infinity && isFile ? inode.size : wanted.end };
+  requireRange(inode, range);
+  return range;
 }
 
 /** Whether the log ends with this very claim already: nothing was written since. */

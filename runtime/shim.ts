@@ -101,7 +101,8 @@ class Connection {
         return { result: await running.root.changes() };
       case 'namespace': {
         const { claim } = request;
-        return { result: await running.root.appendNamespace({ ...claim, root: Buffer.from(claim.root, 'hex') }) };
+        const { size, root } = await running.root.appendNamespace({ ...claim, root: Buffer.from(claim.root, 'hex') });
+        return { result: { size, root: root === null ? null : Buffer.from(root).toString('hex') } };
       }
       case 'checkpoint':
         await running.root.checkpoint();

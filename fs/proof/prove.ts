@@ -136,12 +136,18 @@ function questionOf({ state, tree, store, namespace }: Evidence, target: Target,
   });
   const ino = target.inos.length > target.names.length ? target.inos.at(-1) : undefined;
   if (range === undefined) return { path, range, firstExtent: 0 };
-  const inode = ino === undefined ? undefined : state.peek(ino);
-  if (inode === undefined || !isRegular(inode.mode)) throw new PgError('BAD_RANGE', 'only a file has bytes');
-  if (!(range.start <= range.end && range.end <= inode.size))
-    throw new PgError('BAD_RANGE', `the file has ${inode.size} bytes`);
+  requireRange(ino === undefined ? undefined : state.peek(ino), range);
   const map = range.start === range.end ? undefined : namespace.ofInode.get(ino!);
   return { path, range, firstExtent: map === undefined ? 0 : firstEndingBehind(map, range.start) };
+}
+
+/** PgError('BAD_RANGE') unless these are bytes of a file. */
+export function requireRange(
+  inode: { mode: number; size: number } | undefined,
+  { start, end }: { start: number; end: number },
+): void {
+  if (inode === undefined || !isRegular(inode.mode)) throw new PgError('BAD_RANGE', 'only a file has bytes');
+  if (!(start <= end && end <= inode.size)) throw new PgError('BAD_RANGE', `the file has ${inode.size} bytes`);
 }
 
 /** A tree of which everything is here; it notes what is looked at. */

@@ -155,6 +155,10 @@ describe('pg log, prove and verify-proof', function () {
     assert.notEqual(code, 0);
     assert.match(stderr, new RegExp(`has no commit that ends at byte ${whole.length}`));
     assert.match((await at.pg('log', '--verify', 'cut')).stdout, /^FALSE .* log at \d+, as was recorded/);
+    const rotten = Buffer.from(whole);
+    rotten[rotten.indexOf('much\n')]! ^= 1;
+    writeFileSync(path, rotten);
+    assert.match((await at.pg('prove', '-q', 'cut', '/much')).stderr, /has root .* when it was written/);
     writeFileSync(path, whole);
     await at.ok('start', 'cut');
     assert.equal(await at.ok('exec', 'cut', 'cat', '/much'), 'much');
