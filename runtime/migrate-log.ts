@@ -21,13 +21,13 @@ const CHUNKS_IN_FLIGHT = 8;
 /** A tail below this is small enough to stop the container for. */
 const SMALL_TAIL_BYTES = 1 << 20;
 const MAX_ROUNDS = 10;
-const LOG_WAIT_MS = 15_000;
+const LOG_WAIT_MS = 1000;
 
 const hasLog = (roots: Roots, id: string): boolean => existsSync(join(logDirOf(roots, id), 'log'));
 
 /**
  * The end of the log of a container that is not running, made whole and durable; its lock is held. A container that never ran has none.
- * The filesystem of a container that has just ended may take a moment to let go of the log: it is waited for.
+ * A shim has let go of the log before it gives the lock away; only of one that was killed the kernel closes the log a moment later.
  */
 export async function closedLogEnd(roots: Roots, id: string): Promise<LogEnd> {
   if (!hasLog(roots, id)) return { size: 0, root: new Uint8Array(32) };

@@ -276,15 +276,21 @@ export class RunningContainer {
       // What is about to be removed need not be made durable.
       if (!this.record.config.autoRemove) await this.commit();
     } finally {
-      const { mount } = this;
-      const unmounted = mount.unmount().catch((error: Error) => {
-        if (!isPgError(error, 'MOUNT_BUSY')) throw error;
-        return mount.unmount(true);
-      });
-      // Somebody on the host may still be in it: everything is durable, and it ends with this process.
-      await Promise.race([unmounted, sleep(LINGER_MS, undefined, { ref: false })]);
+      await this.letGo(this.mount);
     }
     this.trace.mark('unmounted');
+  }
+
+  /** When this resolves nobody here has the log open any more: only then the container's lock may be released. */
+  private async letGo(mount: Mount): Promise<void> {
+    const unmounted = mount.unmount().catch(async (error: Error) => {
+      if (!isPgError(error, 'MOUNT_BUSY')) throw error;
+      await mount.unmount(true);
+      await mount.closed;
+    });
+    // Somebody on the host may be in it, or in the container's own view of it. Everything is durable; he is given a moment.
+    await Promise.race([unmounted, sleep(LINGER_MS, undefined, { ref: false })]);
+    await mount.end();
   }
 
   private save(): void {

@@ -169,6 +169,19 @@ describe('fs: a mount', () => {
     assert.equal(readFileSync(bench.path('open'), 'utf8'), 'late');
   });
 
+  it('ends though somebody is in it, with all that was written kept', async () => {
+    let mount = await bench.mount();
+    writeFileSync(bench.path('kept'), 'here', { flush: true });
+    const fd = openSync(bench.path('kept'), 'r+');
+    await mount.unmount(true);
+    await mount.end();
+    assert.throws(() => fstatSync(fd), { code: 'ENOTCONN' });
+    closeSync(fd);
+    // The log is nobody's any more.
+    mount = await bench.mount();
+    assert.equal(readFileSync(bench.path('kept'), 'utf8'), 'here');
+  });
+
   it('ends with its process, which it does not keep from ending', () => {
     const script = `
       const { startMount } = await import(${JSON.stringify(new URL('../../../fs/mount.ts', import.meta.url).href)});
