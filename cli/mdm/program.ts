@@ -30,8 +30,8 @@ const FIELDS: ReadonlyMap<string, readonly string[]> = new Map([
 ]);
 
 /** Reads a program; `MDM_BAD_JSON`, and `MDM_BAD_INPUT` for a number that is no u64. */
-export function readProgram(path: string): Program {
-  const document = new JsonObject(readJson(path), 'the program').only(['initial', 'instructions']);
+export async function readProgram(path: string): Promise<Program> {
+  const document = new JsonObject(await readJson(path), 'the program').only(['initial', 'instructions']);
   const initial = document.get('initial') === undefined ? undefined : readState(document.object('initial'));
   const home = path === '-' ? process.cwd() : dirname(resolve(path));
   const program: Program = { initial, instructions: [], payloads: [] };

@@ -54,8 +54,8 @@ export function proveRange(file: CommittedFile, range: LeafRange): object {
 }
 
 /** What a proof shows, checked with nothing else at hand; throws what is wrong with it. */
-export function verifyRange(path: string): State & { start: number; end: number; bytes: number } {
-  const document = new JsonObject(readJson(path), 'the proof');
+export async function verifyRange(path: string): Promise<State & { start: number; end: number; bytes: number }> {
+  const document = new JsonObject(await readJson(path), 'the proof');
   if (document.get('format') !== RANGE_FORMAT) throw badJson(`${path} is no proof of a range ("${RANGE_FORMAT}")`);
   const state = readState(document);
   const range = { from: Number(document.u64('start')), to: Number(document.u64('end')) };

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { PgError } from '../../mdm/error.ts';
 
 /** Most bytes of a JSON document, most values in it and how deep they lie: what is not ours takes no more memory. */
@@ -9,8 +9,8 @@ const MOST_DEPTH = 8;
 export const badJson = (message: string): PgError => new PgError('MDM_BAD_JSON', message);
 
 /** The JSON document in a file, or on standard input (`-`). `MDM_BAD_JSON`, `MDM_NO_SUCH_FILE`. */
-export function readJson(path: string): unknown {
-  const bytes = readLimited(path);
+export async function readJson(path: string): Promise<unknown> {
+  const bytes = await readLimited(path);
   checkShape(bytes);
   try {
     return JSON.parse(bytes.toString('utf8')) as unknown;
@@ -19,26 +19,20 @@ export function readJson(path: string): unknown {
   }
 }
 
-function readLimited(path: string): Buffer {
+async function readLimited(path: string): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
-  let fd: number | undefined;
   try {
-    fd = path === '-' ? 0 : openSync(path, 'r');
-    for (;;) {
-      const part = Buffer.allocUnsafe(1 << 20);
-      const got = readSync(fd, part);
-      if (got === 0) return Buffer.concat(parts, length);
-      parts.push(part.subarray(0, got));
-      length += got;
+    for await (const part of path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1 << 20 })) {
+      parts.push(part as Buffer);
+      length += (part as Buffer).length;
       if (length > MOST_BYTES) throw badJson(`${path} is longer than ${MOST_BYTES} bytes`);
     }
   } catch (cause) {
     if (cause instanceof PgError) throw cause;
     throw new PgError('MDM_NO_SUCH_FILE', `cannot read ${path}: ${(cause as Error).message}`, { cause });
-  } finally {
-    if (fd !== undefined && fd !== 0) closeSync(fd);
   }
+  return Buffer.concat(parts, length);
 }
 
 /** Counts values and depth before anything is made of them: a few bytes of JSON are many of memory. */

@@ -85,8 +85,8 @@ export interface VerifiedBatch {
  * Checks a result with nothing else at hand: every instruction's proof leads from one state to the next, and the states
  * and the cost are those that the result says. Throws what is wrong with it.
  */
-export function verifyResult(path: string): VerifiedBatch {
-  const document = new JsonObject(readJson(path), 'the result');
+export async function verifyResult(path: string): Promise<VerifiedBatch> {
+  const document = new JsonObject(await readJson(path), 'the result');
   if (document.get('format') !== RESULT_FORMAT) throw badJson(`${path} is no result of a batch ("${RESULT_FORMAT}")`);
   if (document.string('outcome') !== 'committed') {
     throw new PgError('MDM_NOT_COMMITTED', 'the batch was not committed: there is nothing to verify');

@@ -20,7 +20,7 @@ export default class MdmCost extends MdmCommand {
     const { args, flags } = await this.parse(MdmCost);
     const size = Number(/^[0-9]{1,20}$/.test(flags.size) ? flags.size : NaN);
     if (!(size <= 2 ** 48)) throw machineError('MDM_SIZE_TOO_LARGE', `${flags.size} is no size: at most 2^48 bytes`);
-    const { instructions } = readProgram(args.program);
+    const { instructions } = await readProgram(args.program);
     const total = costOf(instructions, size);
     let now = size;
     const each = instructions.map((instruction) => {

@@ -8,9 +8,6 @@ import { openPayload, parseBudget, payloadLength, type Program, readProgram } fr
 import { checkResultSize, resultToJson } from '../../mdm/result.ts';
 import { openTarget, type Target } from '../../mdm/target.ts';
 
-/** As a shell says that a program ended by SIGINT. */
-const EXIT_INTERRUPTED = 130;
-
 export default class MdmExec extends MdmCommand {
   static override summary = 'Execute a batch of instructions on a file, wholly or not at all.';
   static override description = `PROGRAM is JSON (docs/formats/mdm-json.md): instructions with their inputs, whether a proof is wanted, and payloads in hex, in
@@ -45,9 +42,13 @@ says the error's code and what the batch is charged, and exit 125.`;
   async run(): Promise<void> {
     const { args, flags } = await this.parse(MdmExec);
     const budget = flags.budget === undefined ? undefined : parseBudget(flags.budget);
-    const program = readProgram(args.program);
+    const program = await readProgram(args.program);
     const interrupt = new AbortController();
-    const onSignal = (): void => interrupt.abort();
+    let signal: NodeJS.Signals = 'SIGINT';
+    const onSignal = (came: NodeJS.Signals): void => {
+      signal = came;
+      interrupt.abort();
+    };
     process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
     let target: Target;
     try {
@@ -61,7 +62,7 @@ says the error's code and what the batch is charged, and exit 125.`;
     } catch (error) {
       if (!interrupt.signal.aborted || isPgError(error)) throw error;
       process.stderr.write('pg: interrupted before the batch began\n');
-      this.exit(EXIT_INTERRUPTED);
+      return endBy(signal);
     }
     try {
       const initial = program.initial ?? target.file.state;
@@ -69,11 +70,17 @@ says the error's code and what the batch is charged, and exit 125.`;
       const { result, payloads } = await execute(target, program, initial, { budget, signal: interrupt.signal });
       this.print(resultToJson(initial, program.instructions, payloads, result));
       if ('error' in result) throw result.error;
-      if (result.outcome === 'interrupted') this.exit(EXIT_INTERRUPTED);
+      if (result.outcome === 'interrupted') endBy(signal);
     } finally {
       await target.close();
     }
   }
+}
+
+/** Ends the process by the signal that it has heard, at once: a read of a pipe into which nobody writes keeps it from ending otherwise. */
+function endBy(signal: NodeJS.Signals): void {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
 }
 
 type Options = Pick<NonNullable<Parameters<typeof executeBatchArriving>[3]>, 'signal'> & {

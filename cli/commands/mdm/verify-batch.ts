@@ -15,7 +15,7 @@ the result, and the cost is right; else 1. Every instruction that did something 
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(MdmVerifyBatch);
-    const { initial, final, cost, instructions } = verifyResult(args.result);
+    const { initial, final, cost, instructions } = await verifyResult(args.result);
     if (flags.format === 'json') {
       return this.print({ initial: stateToJson(initial), final: stateToJson(final), cost, instructions });
     }

@@ -20,7 +20,7 @@ these with what you know of the file, or name it by --root-is and --size-is.`;
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(MdmVerify);
-    const { start, end, bytes, ...state } = verifyRange(args.proof);
+    const { start, end, bytes, ...state } = await verifyRange(args.proof);
     const { root, size } = stateToJson(state);
     const [expectedRoot, expectedSize] = [flags['root-is']?.toLowerCase() ?? root, flags['size-is'] ?? size];
     if (expectedRoot !== toHex(state.root) || expectedSize !== size) {
