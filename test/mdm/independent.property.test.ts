@@ -54,7 +54,7 @@ describe('a verifier written from the documents alone', function () {
     fc.assert(
       fc.property(largePrograms, (program) => checkResult(run(program))),
       {
-        numRuns: Math.max(3, Math.floor(CASES * 0.0005)),
+        numRuns: Math.max(3, Math.floor(CASES * 0.0003)),
       },
     );
   });
