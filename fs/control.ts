@@ -45,6 +45,7 @@ export type ControlMessage =
   | { kind: 'answer'; id: number; value: Verbs[keyof Verbs] }
   | { kind: 'failure'; id: number; error: PgErrorData }
   | { kind: 'report'; message: string }
+  | { kind: 'damage'; message: string }
   | { kind: 'ended'; error: PgErrorData | null };
 
 /** What the syncer posts when a root was asked for: that of all that is durable. */

@@ -27,6 +27,7 @@ const notMounted = (label: string): PgError => new PgError('NOT_MOUNTED', `${lab
 /** A mount as its controller sees it: the serving thread behind a message port. */
 class RunningMount implements Mount {
   readonly mountPoint: string;
+  damage: string | null = null;
   readonly closed: Promise<void>;
   private readonly label: string;
   private readonly worker: Worker;
@@ -69,6 +70,7 @@ class RunningMount implements Mount {
     worker.on('message', (message: ControlMessage) => {
       if (message.kind === 'serving') serving();
       else if (message.kind === 'report') report(message.message);
+      else if (message.kind === 'damage') report((this.damage = message.message));
       else if (message.kind === 'ended') failure ??= message.error === null ? null : fromErrorData(message.error);
       else this.settle(message);
     });

@@ -9,6 +9,7 @@ import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import { type Log, openLog } from './log/log.ts';
+import { describeDamage } from './log/verify.ts';
 import type { FsStats } from './mount.ts';
 import { ENDED, SyncRing, WANT } from './sync-ring.ts';
 import { FsError } from './view/error.ts';
@@ -84,6 +85,8 @@ class MountWorker {
 
   /** Serves until the mount ends. */
   run(): void {
+    const damage = describeDamage({ payloads: this.log?.damaged.length ?? 0, missingBytes: 0 });
+    if (damage !== undefined) this.post({ kind: 'damage', message: `the log is damaged: ${damage}` });
     this.ring.threadId = becomeWakeable();
     this.post({ kind: 'serving' });
     this.server.run();

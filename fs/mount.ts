@@ -67,6 +67,8 @@ export interface FsChange {
 /** A running mount. It lives in this process (a worker thread serves it) and ends with it. */
 export interface Mount {
   readonly mountPoint: string;
+  /** What of the log was found not to be as it was written, in words; null when nothing was. */
+  readonly damage: string | null;
   /**
    * Makes everything acknowledged so far durable and hashed, and says where that is. Dirty pages still in the kernel are
    * the caller's to flush first (syncfs). For a read-only mount without a log: size 0, the empty root.

@@ -1,4 +1,4 @@
-import { PgError } from '../mdm/error.ts';
+import { isPgError, PgError } from '../mdm/error.ts';
 import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
 import { familiarReference, formatReference, parseImageName } from './reference.ts';
@@ -74,10 +74,16 @@ interface StoredLayer {
   entries: number;
 }
 
-/** All images, the most recently made first (ties: by id). */
-export function listImages(store: Store): ImageRecord[] {
+/**
+ * All images, the most recently made first (ties: by id). `onDamaged` is told the ids of those whose record is damaged; without it they are
+ * PgError `CORRUPT_INDEX`.
+ */
+export function listImages(store: Store, onDamaged?: (id: string) => void): ImageRecord[] {
   const names = namesById(store);
-  const images = [...store.table('images').range()].map(({ key, value }) => decodeImage(key.toString(), value, names));
+  const options = onDamaged === undefined ? {} : { onDamaged: (key: Buffer) => onDamaged(key.toString()) };
+  const images = [...store.table('images').range(options)].map(({ key, value }) =>
+    decodeImage(key.toString(), value, names),
+  );
   const age = (image: ImageRecord): number => Date.parse(image.created ?? '') || 0;
   return images.toSorted((a, b) => age(b) - age(a) || (a.id < b.id ? -1 : 1));
 }
@@ -133,15 +139,22 @@ export interface Removal {
 /**
  * Removes a name, and the image with its last name; by id, all of it. Contents stay until the store collects them.
  * `users` names the containers that use an image: PgError `IMAGE_IN_USE`, unless `force` and none of them is running (then only
- * the names go). By id, an image with names in several repositories is PgError `IMAGE_HAS_NAMES` unless `force`.
+ * the names go). By id, an image with names in several repositories is PgError `IMAGE_HAS_NAMES` unless `force`. One whose record is damaged
+ * goes with all of its names.
  */
 export function removeImage(
   store: Store,
   nameOrIdPrefix: string,
-  users: (image: ImageRecord) => { name: string; running: boolean }[],
+  users: (image: Pick<ImageRecord, 'id'>) => { name: string; running: boolean }[],
   force = false,
 ): Removal {
   return store.transaction(() => {
+    const id = findId(store, nameOrIdPrefix);
+    if (id !== undefined && isDamaged(store, id)) {
+      const using = users({ id });
+      if (using.some((user) => user.running) || (using.length > 0 && !force)) throw inUse(id, nameOrIdPrefix, using);
+      return removeDamaged(store, id);
+    }
     const image = getImage(store, nameOrIdPrefix);
     const name = nameKey(store, nameOrIdPrefix);
     const tags = [...image.names, ...image.digests];
@@ -160,7 +173,8 @@ export function removeImage(
       );
     }
     const using = users(image);
-    if (using.length > 0 && (!force || using.some((user) => user.running))) throw inUse(image, nameOrIdPrefix, using);
+    if (using.length > 0 && (!force || using.some((user) => user.running)))
+      throw inUse(image.id, nameOrIdPrefix, using);
     for (const tag of tags) store.table('names').remove(formatReference(parseImageName(tag)));
     if (using.length > 0) return { untagged: tags };
     store.table('images').remove(image.id);
@@ -169,12 +183,35 @@ export function removeImage(
   });
 }
 
-function inUse(image: ImageRecord, asked: string, users: { name: string; running: boolean }[]): PgError {
+function isDamaged(store: Store, id: string): boolean {
+  try {
+    store.table('images').get(id);
+    return false;
+  } catch (error) {
+    if (isPgError(error, 'CORRUPT_INDEX')) return true;
+    throw error;
+  }
+}
+
+/** What its layers were is not known: those that no image has go, if all other images can be read. */
+function removeDamaged(store: Store, id: string): Removal {
+  const untagged = namesById(store).get(id) ?? [];
+  for (const name of untagged) store.table('names').remove(formatReference(parseImageName(name)));
+  store.table('images').remove(id);
+  let othersDamaged = false;
+  const images = listImages(store, () => (othersDamaged = true));
+  const used = new Set(images.flatMap((image) => image.layers.map((layer) => layer.diffId)));
+  const layers = othersDamaged ? [] : [...store.table('layers').keys()].map((key) => key.toString());
+  for (const diffId of layers) if (!used.has(diffId)) store.table('layers').remove(diffId);
+  return { untagged, deleted: id };
+}
+
+function inUse(id: string, asked: string, users: { name: string; running: boolean }[]): PgError {
   const running = users.find((user) => user.running);
   const user = running ?? users[0]!;
   return new PgError(
     'IMAGE_IN_USE',
-    `image ${asked} (${shortId(image.id)}) is used by ${running ? 'the running ' : ''}container ${user.name}`,
+    `image ${asked} (${shortId(id)}) is used by ${running ? 'the running ' : ''}container ${user.name}`,
     {
       hint: running
         ? `stop it first: pg stop ${user.name}`

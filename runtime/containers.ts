@@ -92,7 +92,9 @@ export async function startContainer(
   const attach = with_.stream?.options ?? null;
   try {
     const result = await shim.request({ op: 'start', roots, id, attach }, with_.stream?.onFrame);
-    with_.onTrace?.((result as { trace: Phase[] }).trace);
+    const { trace, damage } = result as { trace: Phase[]; damage: string | null };
+    if (damage !== null) process.stderr.write(`pg: warning: container ${id.slice(0, 12)}: ${damage}\n`);
+    with_.onTrace?.(trace);
   } catch (error) {
     shim.close();
     if (isPgError(error, 'ALREADY_RUNNING')) return false;

@@ -102,6 +102,7 @@ export function inspectContainer(
     Pg: {
       TreeRoot: record.treeRoot,
       Position: position,
+      LogDamage: state.logDamage ?? '',
       IO: {
         Spent: resourcesOf(metering.spent),
         Budget: metering.budget === null ? null : resourcesOf(metering.budget),

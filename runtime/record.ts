@@ -163,6 +163,8 @@ export interface ContainerState {
   network: NetworkState | null;
   /** Of `initPid`, as /proc/PID/cgroup names it: controller list -> path. */
   cgroups: Record<string, string>;
+  /** What of its log was found not to be as it was written; stays until it is removed. */
+  logDamage?: string;
   /** The last position of the writable layer that was committed and hashed. */
   position: { epoch: number; size: number; root: string } | null;
 }

@@ -153,7 +153,7 @@ class Connection {
     void running.ended.then(exitWhenSent);
     await running.start(attach === null ? null : { client: this.socket, options: attach });
     container = running;
-    return { trace: trace.phases };
+    return { trace: trace.phases, damage: running.state.logDamage ?? null };
   }
 
   private async exec(

@@ -51,7 +51,7 @@ export default class Images extends PgCommand {
     const store = openStore(this.roots(flags));
     try {
       const wanted = args.name === undefined ? undefined : parseReference(args.name);
-      const rows = listImages(store)
+      const rows = listImages(store, warn)
         .flatMap(rowsOf)
         .filter(
           (row) =>
@@ -65,6 +65,12 @@ export default class Images extends PgCommand {
       await store.close();
     }
   }
+}
+
+function warn(id: string): void {
+  process.stderr.write(
+    `pg: the record of image ${id} is damaged\n    import it again, or remove it: pg rmi ${shortId(id)}\n`,
+  );
 }
 
 function rowsOf(image: ImageRecord): Row[] {

@@ -112,7 +112,11 @@ function commandOf({ record }: Row, noTrunc: boolean): string {
 
 const since = (time: string): string => humanDuration(Date.now() - Date.parse(time));
 
-function statusOf({ state, absence }: Row): string {
+function statusOf(row: Row): string {
+  return row.state.logDamage === undefined ? conditionOf(row) : `${conditionOf(row)} (log damaged)`;
+}
+
+function conditionOf({ state, absence }: Row): string {
   if (absence !== undefined) return absence;
   switch (state.status) {
     case 'running':

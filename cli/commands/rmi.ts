@@ -48,7 +48,7 @@ its names away; one that a running container uses always stays.`;
 }
 
 /** The containers that were made from this image. */
-function usersOf(roots: Roots, image: ImageRecord): { name: string; running: boolean }[] {
+function usersOf(roots: Roots, image: Pick<ImageRecord, 'id'>): { name: string; running: boolean }[] {
   return containerIds(roots)
     .filter((id) => existsSync(recordPath(roots, id)))
     .map((id) => ({ record: readRecord(roots, id), state: readState(roots, id) }))

@@ -90,7 +90,7 @@ export function openLogFile(path: string, readOnly: boolean): number {
   if (!readOnly && !lockFile(fd)) {
     closeSync(fd);
     throw new PgError('LOG_BUSY', `${path} is open for writing in another process`, {
-      hint: 'is the container running?',
+      hint: 'a running container has its log, and a writable mount has its: pg ps, grep fuse.pg /proc/mounts',
     });
   }
   return fd;

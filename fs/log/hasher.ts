@@ -8,9 +8,8 @@ import { readFully } from './disk.ts';
 import { LOG_HEADER_BYTES } from './entry.ts';
 import { readHeader } from './header.ts';
 import { isMarkOf, makeMark } from './recover.ts';
-import { readMark, writeMark } from './sidecar.ts';
+import { HASH_MAGIC, readMark, writeMark } from './sidecar.ts';
 
-const HASH_MAGIC = 'pghash';
 const CHUNK_BYTES = 256 << 10;
 
 /**

@@ -10,6 +10,7 @@ import { replaceFile } from './disk.ts';
  * which only save time: missing or damaged ones are made anew from the log.
  */
 const EPOCH_VERSION = 1;
+export const HASH_MAGIC = 'pghash';
 const MARK_VERSION = 1;
 const MARK_HEADER_BYTES = 64;
 

@@ -13,6 +13,12 @@ function kindOf(stat: fs.Stats): EntryKind | undefined {
   return undefined;
 }
 
+/** Files of /proc and /sys without a size of their own are taken up to here: some (pagemap) go on for ever. */
+const NO_SIZE_MAX_BYTES = 16 << 20;
+
+/** Whether stat(2) does not tell how much read(2) gives: proc(5) says 0 of all its files, sysfs one page. */
+const hasNoSize = (stat: fs.Stats): boolean => stat.size === 0 || (stat.size === 4096 && stat.blocks === 0);
+
 /**
  * The entry `name` of a directory, and everything below it, as entries whose paths begin with `as` (empty: what is in the directory `name` goes
  * straight into the destination). Directories come before what is in them; sockets are left out.
@@ -21,6 +27,8 @@ export function* walk(dir: SafeDir, name: string, as: string, seen = new Map<str
   const stat = dir.lstat(name);
   const kind = stat && kindOf(stat);
   if (stat === undefined || kind === undefined) return;
+  const bytes = kind === 'file' && hasNoSize(stat) ? dir.readToEnd(name, NO_SIZE_MAX_BYTES) : undefined;
+  const size = bytes?.length ?? stat.size;
   const entry: CopyEntry = {
     path: as,
     kind,
@@ -28,10 +36,10 @@ export function* walk(dir: SafeDir, name: string, as: string, seen = new Map<str
     uid: stat.uid,
     gid: stat.gid,
     mtimeMs: stat.mtimeMs,
-    size: kind === 'file' ? stat.size : 0,
+    size: kind === 'file' ? size : 0,
     linkName: kind === 'symlink' ? dir.readlink(name) : '',
     rdev: stat.rdev,
-    read: () => (kind === 'file' ? dir.read(name, stat.size) : []),
+    read: () => (bytes !== undefined ? [bytes] : kind === 'file' ? dir.read(name, size) : []),
   };
   if (kind !== 'directory' && stat.nlink > 1) {
     const identity = `${stat.dev}:${stat.ino}`;

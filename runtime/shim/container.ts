@@ -127,6 +127,7 @@ export class RunningContainer {
       budget: await mountBudget(this.roots, this.record.config.ioBudget ?? null),
     });
     this.mount.closed.catch((error: Error) => process.stderr.write(`${this.record.name}: ${error.message}\n`));
+    if (this.mount.damage !== null) this.state.logDamage = this.mount.damage;
     this.trace.mark('mount');
   }
 

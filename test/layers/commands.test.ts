@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeLayout } from './listing.ts';
@@ -64,6 +64,24 @@ describe('the commands about images', () => {
       [0, `Untagged: localhost:5000/h:2\nDeleted: ${sample.configDigest}\n`],
     );
     assert.equal(pg('import', '-q', `oci-archive:${archive}`).out, `${sample.configDigest}\n`);
+  });
+
+  it('list the others when a record is damaged, and remove it', () => {
+    assert.equal(pg('import', '--name', 'broken', source).code, 0);
+    const index = join(dir, 'pg/index/data.mdb');
+    const bytes = readFileSync(index);
+    const config = Buffer.from(`"treeRoot":"`);
+    for (let at = bytes.indexOf(config); at >= 0; at = bytes.indexOf(config, at + 1)) bytes[at + 20]! ^= 1;
+    writeFileSync(index, bytes);
+    const listed = pg('images', '-q');
+    assert.deepEqual([listed.code, listed.out], [0, '']);
+    assert.match(listed.err, /record of image sha256:[0-9a-f]{64} is damaged/);
+    assert.match(
+      pg('rmi', 'broken').out,
+      /^(Untagged: \S+\n)*Untagged: broken:latest\n(Untagged: \S+\n)*Deleted: sha256:/,
+    );
+    assert.deepEqual(pg('images', '-q'), { code: 0, out: '', err: '' });
+    assert.equal(pg('import', '--name', 'hello', source).code, 0);
   });
 
   it('say what is wrong, with exit code 125', () => {

@@ -100,6 +100,17 @@ describe('pg cp', function () {
     assert.equal(await inside('cat /while-stopped'), 'content');
   });
 
+  it('copies what read(2) gives of files that say nothing of their size', async () => {
+    const version = await inside('cat /proc/version');
+    await pg.ok('cp', 'box:/proc/version', at('version'));
+    assert.equal(readFileSync(at('version'), 'utf8').trimEnd(), version.trimEnd());
+    await pg.ok('cp', 'box:/sys/class/net/lo/mtu', at('mtu'));
+    assert.equal(readFileSync(at('mtu'), 'utf8'), '65536\n');
+    await inside(': > /empty');
+    await pg.ok('cp', 'box:/empty', at('empty'));
+    assert.equal(statSync(at('empty')).size, 0);
+  });
+
   it('follows a symlink that the source is, with -L', async () => {
     await inside(
       'mkdir /links; echo end > /links/end; cd /links; ln -s end one; ln -s /links/one two; ln -s loop loop',

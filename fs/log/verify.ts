@@ -1,0 +1,65 @@
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import { Entry, MAX_PAYLOAD } from './entry.ts';
+import { SCAN_START } from './hasher.ts';
+import { readHeader } from './header.ts';
+import { CHECKPOINT_MAGIC } from './log.ts';
+import { Scanner } from './scanner.ts';
+import { HASH_MAGIC, readMark } from './sidecar.ts';
+
+/** No entry is longer: where less than this is left of a log that was cut, it was cut in an entry. */
+const MAX_ENTRY_BYTES = MAX_PAYLOAD + (1 << 16);
+
+/** What is not as it was written in a log. */
+export interface LogDamage {
+  /** Payloads whose checksums do not fit: reading these bytes of files fails. */
+  payloads: number;
+  /** Bytes that had been safe on disk and are missing from its end. */
+  missingBytes: number;
+}
+
+/** The damage in words; undefined when there is none. */
+export function describeDamage({ payloads, missingBytes }: LogDamage): string | undefined {
+  const words = [
+    payloads === 0 ? [] : [`${payloads} of its payloads are damaged: reading what they hold fails`],
+    missingBytes === 0 ? [] : [`${missingBytes} bytes that had been safe on disk are missing from its end`],
+  ].flat();
+  return words.length === 0 ? undefined : words.join('; ');
+}
+
+/** The largest size at which something was noted of this log in the files beside it: so much of it had been durable. */
+export function markedSize(dir: string, salt: number): number {
+  const marks = [
+    readMark(join(dir, 'hash'), HASH_MAGIC, salt),
+    readMark(join(dir, 'checkpoint'), CHECKPOINT_MAGIC, salt),
+  ];
+  return Math.max(0, ...marks.map((mark) => mark?.size ?? 0));
+}
+
+/**
+ * Reads a log and checks every checksum. `size` is where it ended when it was last committed; only one that is not being written may be found to have
+ * been longer. What follows is a torn tail, which the next mount cuts. PgError LOG_CORRUPT when a damaged head makes the rest unreadable, LOG_VERSION.
+ */
+export function verifyLog(dir: string, size: number, isWritten: boolean): LogDamage & { bytes: number } {
+  const path = join(dir, 'log');
+  const fd = openSync(path, 'r');
+  try {
+    const { salt } = readHeader(fd, path);
+    const known = isWritten ? size : Math.max(size, markedSize(dir, salt));
+    const end = Math.min(known, fstatSync(fd).size);
+    const scanner = new Scanner(fd, salt, SCAN_START.size, SCAN_START.sequence, end, 'report');
+    const entry = new Entry();
+    let payloads = 0;
+    while (scanner.at < end) {
+      const step = scanner.next(entry);
+      if (step === 'entry') payloads += scanner.payloadWhole ? 0 : 1;
+      else if (end === known || scanner.at + MAX_ENTRY_BYTES < end)
+        throw new PgError('LOG_CORRUPT', `${path} is damaged at byte ${scanner.at}`);
+      else break;
+    }
+    return { bytes: scanner.at, payloads, missingBytes: known - Math.min(known, scanner.at) };
+  } finally {
+    closeSync(fd);
+  }
+}
