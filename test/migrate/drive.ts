@@ -20,6 +20,7 @@ import { createContainer, type CreateOptions } from '../../runtime/create.ts';
 import { moveOut, planMove } from '../../runtime/migrate-out.ts';
 import { readOwnership } from '../../runtime/migrate-state.ts';
 import { startDetached, stopNode } from '../../runtime/node-control.ts';
+import { proveIn } from '../../runtime/proof.ts';
 import { nodeStatus } from '../../runtime/node.ts';
 import { resolveRoots } from '../../store/paths.ts';
 import { openStore } from '../../store/store.ts';
@@ -117,6 +118,11 @@ const verbs: Record<string, (...args: never[]) => Promise<unknown>> = {
     });
     const error = startError === null ? null : toErrorData(startError);
     return { ...rest, size: position.size, root: Buffer.from(position.root).toString('hex'), startError: error, said };
+  },
+  /** A proof of a whole file, in base64. */
+  async prove(name: string, path: string) {
+    const { pieces } = await proveIn(roots, name, { path, range: 'all', follow: false });
+    return Buffer.concat(pieces).toString('base64');
   },
   record: async (name: string) => (await findContainer(roots, name)).record,
   /** What a web server answers, once it does. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { verifyProof } from '../../fs/proof/proof-file.ts';
 import type { MovePlan } from '../../runtime/migrate-report.ts';
 import { startTwoNodes, whyNot, type TestNode, type TwoNodes } from './nodes.ts';
 
@@ -94,6 +95,21 @@ describe('moving a container', () => {
     assert.notEqual((await b.ps('web'))!.status, 'running');
     assert.equal(await b.do('start', ['web']), true);
     assert.equal(await b.exec('web', 'cat /note'), 'kept\n');
+  });
+
+  it('proves its files there under the epoch that began, and no more where it was', async () => {
+    const id = await a.run({ name: 'web', command: SERVICE, network: 'none' });
+    await a.exec('web', 'seq 30000 > /numbers');
+    const proved = async (node: TestNode) =>
+      verifyProof(Buffer.from(await node.do<string>('prove', ['web', '/numbers']), 'base64'));
+    const before = await proved(a);
+    const moved = await a.migrate('web', b);
+    const after = await proved(b);
+    assert.deepEqual([before.claim.epoch, after.claim.epoch], [0, moved.epoch]);
+    assert.deepEqual([before.claim.label, after.claim.label], [`container/${id}`, `container/${id}`]);
+    assert.ok(before.size <= moved.size && moved.size <= after.claim.size);
+    assert.equal(after.entry!.size, before.entry!.size);
+    await assert.rejects(a.do('prove', ['web', '/numbers']), { code: 'CONTAINER_MOVED' });
   });
 
   it('publishes its ports there', async () => {
