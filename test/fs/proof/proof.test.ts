@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
@@ -160,6 +160,43 @@ describe('proofs of a container’s files', function () {
     const again = verifyProof(prover.prove(path, verified.question.range));
     assert.deepEqual(bytesOf(verified), bytesOf(again));
   }
+
+  it('of earlier days hold for ever', () => {
+    interface Kept {
+      path: string;
+      exists: boolean;
+      mode: number | null;
+      size: number | null;
+      root: string;
+      logSize: number;
+      filesAt: number;
+      bytes: string;
+      proof: string;
+    }
+    const kept = JSON.parse(readFileSync(new URL('../../vectors/proofs.json', import.meta.url), 'utf8')) as {
+      proofs: Kept[];
+    };
+    for (const { proof, ...expected } of kept.proofs) {
+      const verified = verifyProof(Buffer.from(proof, 'hex'));
+      const { claim, entry, root, size, question } = verified;
+      const path = Buffer.from(`/${question.path.map(({ name }) => name).join('/')}`, 'latin1').toString('hex');
+      const found = { mode: entry?.mode ?? null, size: entry?.size ?? null, root: Buffer.from(root).toString('hex') };
+      const range = question.range ?? null;
+      assert.deepEqual(
+        {
+          path,
+          range,
+          exists: entry !== undefined,
+          ...found,
+          logSize: size,
+          filesAt: claim.size,
+          bytes: bytesOf(verified).toString('hex'),
+        },
+        expected,
+      );
+      assert.deepEqual([claim.label, claim.epoch], ['container/0123456789abcdef', 0]);
+    }
+  });
 
   it('are small where the file is large', async () => {
     const name = fresh();
