@@ -15,6 +15,7 @@ import {
 } from './content.ts';
 import { OpenContent, SectorCache, sectorKey } from './content-reader.ts';
 import { type Index, openIndex } from './index-db.ts';
+import { verifyHost } from './host/verify-host.ts';
 import { beginLease, type Lease } from './lease.ts';
 import { leasesDir, type Roots, sectorsDir } from './paths.ts';
 import { SectorBuilder } from './sector-builder.ts';
@@ -217,7 +218,9 @@ export class Store {
 
   /** Reads everything and checks every checksum and root, on all cores. Problems are reported, not thrown. */
   async verify(onProgress?: (progress: VerifyProgress) => void): Promise<VerifyReport> {
-    return verifyStore(this.index, (root) => this.sectorPath(root), onProgress);
+    const report = await verifyStore(this.index, (root) => this.sectorPath(root), onProgress);
+    report.problems.push(...verifyHost(this));
+    return report;
   }
 
   /** What is in the store and what of it no content uses. Reads the whole contents table. */

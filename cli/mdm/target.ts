@@ -40,7 +40,7 @@ export async function openTarget(roots: Roots, name: string, options: TargetOpti
   try {
     progress.start('file', name, statSync(name, { throwIfNoEntry: false })?.size);
     const file = await PlainFile.open(name, {
-      store,
+      elsewhere: store && ((root) => new Host(store).sector(root)),
       onProgress: (bytes) => progress.advance('file', bytes),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });

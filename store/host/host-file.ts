@@ -6,8 +6,8 @@ import type { ProofSource } from '../../mdm/opening.ts';
 import { ZERO_SECTOR_ROOT } from '../content.ts';
 import type { Store } from '../store.ts';
 import { commitChange } from './commit.ts';
-import { type FileRecord, hashKey, TABLES } from './records.ts';
-import type { HostSectors } from './sectors.ts';
+import { encodeFile, type FileRecord, hashKey, TABLES } from './records.ts';
+import { changedMeanwhile, type HostSectors } from './sectors.ts';
 
 /** Groups of hashes kept in memory: at most 2 MiB. */
 const CACHED_GROUPS = 64;
@@ -52,12 +52,18 @@ export class HostFile implements CommittedFile {
   hashes(level: HashLevel, group: number): Uint8Array | undefined {
     const key = `${level}/${group}`;
     if (this.#groups.has(key)) return this.#groups.get(key);
-    const hashes =
-      level === 6
-        ? this.#sectors.blockRoots(this.#sectorRoot(group))
-        : this.#store.table(TABLES.hashes).get(hashKey(this.#record.id, level, group));
+    const hashes = level === 6 ? this.#sectors.blockRoots(this.#sectorRoot(group)) : this.#group(level, group);
     if (this.#groups.size >= CACHED_GROUPS) this.#groups.delete(this.#groups.keys().next().value!);
     this.#groups.set(key, hashes);
+    return hashes;
+  }
+
+  /** A group above the sectors; it is of this state if the file is in it still. */
+  #group(level: HashLevel, group: number): Uint8Array | undefined {
+    const { id, state } = this.#record;
+    const hashes = this.#store.table(TABLES.hashes).get(hashKey(id, level, group));
+    const value = this.#store.table(TABLES.files).get(this.name);
+    if (value === undefined || !value.equals(encodeFile({ id, state }))) changedMeanwhile();
     return hashes;
   }
 

@@ -25,8 +25,7 @@ import { BLOCK_BYTES, bufferRoot, foldRoots, ROOT_BYTES, SECTOR_BYTES, sectorRoo
 import type { ProofSource } from '../../mdm/opening.ts';
 import { zeroRoot } from '../../mdm/subtrees.ts';
 import { diskError } from '../sector.ts';
-import type { Store } from '../store.ts';
-import { sectorSource, storeSector } from './sectors.ts';
+import { sectorSource } from './sectors.ts';
 
 /** Groups of block hashes kept in memory: at most 2 MiB. */
 const CACHED_GROUPS = 64;
@@ -43,7 +42,7 @@ interface Identity {
 
 export interface OpenPlainOptions {
   /** Where ReadRoot looks after the file's own sectors. */
-  store?: Store | undefined;
+  elsewhere?: ((root: Uint8Array) => ProofSource | undefined) | undefined;
   /** Is told the bytes that were read. */
   onProgress?: (bytes: number) => void;
   signal?: AbortSignal;
@@ -58,7 +57,7 @@ export interface OpenPlainOptions {
  */
 export class PlainFile implements CommittedFile {
   readonly path: string;
-  readonly #store: Store | undefined;
+  readonly #elsewhere: OpenPlainOptions['elsewhere'];
   readonly #fd: number;
   readonly #identity: Identity;
   /** Roots of all sectors, also the last short one. */
@@ -67,11 +66,11 @@ export class PlainFile implements CommittedFile {
   #places: Map<string, number> | undefined;
   readonly #groups = new Map<number, Uint8Array>();
 
-  private constructor(path: string, fd: number, roots: Uint8Array, store: Store | undefined) {
+  private constructor(path: string, fd: number, roots: Uint8Array, elsewhere: OpenPlainOptions['elsewhere']) {
     this.path = path;
     this.#fd = fd;
     this.#identity = identityOf(fd);
-    this.#store = store;
+    this.#elsewhere = elsewhere;
     this.#roots = roots;
     this.#state = { root: foldRoots(roots), size: Number(this.#identity.size) };
   }
@@ -86,7 +85,7 @@ export class PlainFile implements CommittedFile {
       const before = identityOf(fd);
       const roots = await sectorRoots(fd, Number(before.size), options);
       if (!isSame(before, identityOf(fd))) throw changed(path);
-      return new PlainFile(path, fd, roots, options.store);
+      return new PlainFile(path, fd, roots, options.elsewhere);
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -136,7 +135,7 @@ export class PlainFile implements CommittedFile {
       }
     }
     const place = this.#places.get(Buffer.from(root).toString('hex'));
-    if (place === undefined) return this.#store && storeSector(this.#store, root);
+    if (place === undefined) return this.#elsewhere?.(root);
     return sectorSource(
       (into, offset) => this.readAt(into, place * SECTOR_BYTES + offset),
       () => this.#blockRoots(place),

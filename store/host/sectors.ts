@@ -90,12 +90,13 @@ export class HostSectors {
   }
 }
 
-function changedMeanwhile(): never {
+/** Says that what is read is not as it was when the file was opened. */
+export function changedMeanwhile(): never {
   throw new PgError('MDM_WRONG_STATE', 'the file was changed by someone else meanwhile', { hint: 'open it again' });
 }
 
 /** A sector of the store as a tree; its hashes are computed when they are first asked for. */
-export function storeSector(store: Store, root: Uint8Array): ProofSource | undefined {
+function storeSector(store: Store, root: Uint8Array): ProofSource | undefined {
   if (!store.hasSector(root)) return undefined;
   let hashes: Uint8Array | undefined;
   return sectorSource(

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { executeBatch } from '../../../mdm/batch.ts';
 import { type Instruction, makeInstruction } from '../../../mdm/instruction.ts';
 import { SECTOR_BYTES } from '../../../mdm/merkle.ts';
 import { Host } from '../../../store/host/host.ts';
 import type { HostFile } from '../../../store/host/host-file.ts';
+import { PlainFile } from '../../../store/host/plain-file.ts';
 import { openStore } from '../../../store/store.ts';
 import { noise, Place } from '../fixture.ts';
 import { bytesOf, checkFile, fillFile } from './model.ts';
@@ -88,4 +89,35 @@ describe('store: a crash in a batch of the host', function () {
       }
     });
   }
+
+  it('after every operation of one on an ordinary file: its name has all of it or nothing', async () => {
+    const dir = join(copies, 'plain');
+    mkdirSync(dir);
+    const path = join(dir, 'f');
+    const start = noise(S + 20_000, 1);
+    writeFileSync(path, start);
+    const base = join(copies, 'base');
+    cpSync(dir, base, { recursive: true });
+    const file = await PlainFile.open(path);
+    const operations = record(undefined, dir, () => {
+      const result = executeBatch(file, { initial: file.state, instructions: cut.instructions }, cut.payloads);
+      assert.equal(result.outcome, 'committed');
+    });
+    file.close();
+    const after = readFileSync(path);
+    assert.equal(after.length, S + 5000);
+    const renamed = operations.findIndex(({ kind }) => kind === 'rename');
+    const isDurable = operations.findLastIndex(({ kind }) => kind === 'sync') > renamed;
+    assert.ok(renamed > 0 && isDurable);
+    for (let count = 0; count <= operations.length; count++) {
+      for (const crash of CRASHES) {
+        const crashed = join(copies, 'crashed');
+        cpSync(base, crashed, { recursive: true });
+        replay(operations, count, crashed, crash);
+        const isNamed = count > renamed && (crash !== 'strict' || count === operations.length);
+        assert.ok(readFileSync(join(crashed, 'f')).equals(isNamed ? after : start), `${count} ${crash}`);
+        rmSync(crashed, { recursive: true });
+      }
+    }
+  });
 });

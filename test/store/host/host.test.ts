@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { executeBatch } from '../../../mdm/batch.ts';
@@ -175,6 +175,22 @@ describe('store: the durable host', function () {
     assert.equal(sectorFiles(), 0);
   });
 
+  it('pg verify finds a block, a hash and a base that are not as they were written', async () => {
+    fill('a', noise(S + 9000, 7));
+    assert.deepEqual((await store.verify()).problems, []);
+    for (const table of ['mdm-blocks', 'mdm-hashes'] as const) {
+      const entry = [...store.table(table).range()].at(-1)!;
+      const wrong = Buffer.from(entry.value);
+      wrong[0]! ^= 1;
+      store.table(table).put(entry.key, wrong);
+      assert.equal((await store.verify()).problems.length, 1, table);
+      store.table(table).put(entry.key, entry.value);
+    }
+    const name = bufferRoot(noise(S + 9000, 7).subarray(0, S));
+    rmSync(store.sectorPath(name));
+    assert.equal((await here.open().verify()).problems.length, 2, 'the sector, and what stands on it');
+  });
+
   it('two that have the same file open: the second to commit is refused, and nothing is changed', () => {
     const one = fill('a', noise(9000, 8));
     const two = host.open('a');
@@ -186,6 +202,9 @@ describe('store: the durable host', function () {
     const expected = noise(9000, 8);
     expected[0] = 1;
     checkFile(host.open('a'), expected);
+    const read = I('Read', [0, 9]);
+    const late = executeBatch(two, { initial: two.state, instructions: [read] }, [undefined]);
+    assert.ok(late.outcome === 'failed' && late.error.code === 'MDM_WRONG_STATE', 'nor does it read what is new');
   });
 
   it('cuts at any byte and grows again: what was cut off is zero', () => {

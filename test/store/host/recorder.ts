@@ -8,6 +8,7 @@ import type { Store } from '../../../store/store.ts';
 type Operation =
   | { kind: 'create' | 'mkdir' | 'remove' | 'sync'; path: string }
   | { kind: 'write'; path: string; offset: number; bytes: Buffer }
+  | { kind: 'truncate'; path: string; length: number }
   | { kind: 'rename'; path: string; to: string }
   | { kind: 'index'; bytes: Buffer };
 
@@ -18,13 +19,17 @@ type Operation =
 export const CRASHES = ['issued', 'synced', 'strict', 'torn'] as const;
 export type Crash = (typeof CRASHES)[number];
 
+interface Transactions {
+  transaction<T>(action: () => T): T;
+}
+
 /** The operations on files below `dir` and on the store's index while `action` runs. */
-export function record(store: Store, dir: string, action: () => void): Operation[] {
+export function record(store: Store | undefined, dir: string, action: () => void): Operation[] {
   const operations: Operation[] = [];
   const original = { ...fs };
   const pathOf = new Map<number, string>();
   const add = (path: string, make: (path: string) => Operation): void => {
-    const inside = relative(dir, path);
+    const inside = relative(dir, path) || '.';
     // Leases end with their process: a crash leaves none.
     if (!/^(\.\.|leases)/.test(inside)) operations.push(make(inside));
   };
@@ -32,7 +37,7 @@ export function record(store: Store, dir: string, action: () => void): Operation
     openSync(path: string, flags: string, mode?: number): number {
       const fd = original.openSync(path, flags, mode);
       pathOf.set(fd, path);
-      if (flags !== 'r') add(path, (path) => ({ kind: 'create', path }));
+      if (flags === 'w') add(path, (path) => ({ kind: 'create', path }));
       return fd;
     },
     writeSync(fd: number, bytes: Uint8Array, from: number, length: number, offset: number): number {
@@ -43,7 +48,7 @@ export function record(store: Store, dir: string, action: () => void): Operation
     },
     ftruncateSync(fd: number, length: number): void {
       original.ftruncateSync(fd, length);
-      if (length > 0) add(pathOf.get(fd)!, (path) => ({ kind: 'write', path, offset: length, bytes: Buffer.alloc(0) }));
+      add(pathOf.get(fd)!, (path) => ({ kind: 'truncate', path, length }));
     },
     fdatasyncSync(fd: number): void {
       original.fdatasyncSync(fd);
@@ -52,6 +57,11 @@ export function record(store: Store, dir: string, action: () => void): Operation
     fsyncSync(fd: number): void {
       original.fsyncSync(fd);
       add(pathOf.get(fd)!, (path) => ({ kind: 'sync', path }));
+    },
+    copyFileSync(from: string, to: string, mode?: number): void {
+      original.copyFileSync(from, to, mode);
+      add(to, (path) => ({ kind: 'create', path }));
+      add(to, (path) => ({ kind: 'write', path, offset: 0, bytes: original.readFileSync(to) }));
     },
     renameSync(from: string, to: string): void {
       original.renameSync(from, to);
@@ -66,17 +76,19 @@ export function record(store: Store, dir: string, action: () => void): Operation
       add(path, (path) => ({ kind: 'mkdir', path }));
     },
   };
-  const { index } = store as unknown as { index: { transaction<T>(action: () => T): T } };
-  const transaction = index.transaction.bind(index);
+  const index = (store as unknown as { index: Transactions } | undefined)?.index;
+  const transaction = index?.transaction.bind(index);
   let depth = 0;
-  index.transaction = (inner) => {
-    depth++;
-    try {
-      return transaction(inner);
-    } finally {
-      if (--depth === 0) operations.push({ kind: 'index', bytes: original.readFileSync(join(dir, 'index/data.mdb')) });
-    }
-  };
+  if (index !== undefined)
+    index.transaction = (inner) => {
+      depth++;
+      try {
+        return transaction!(inner);
+      } finally {
+        if (--depth === 0)
+          operations.push({ kind: 'index', bytes: original.readFileSync(join(dir, 'index/data.mdb')) });
+      }
+    };
   Object.assign(fs, patched);
   syncBuiltinESMExports();
   try {
@@ -84,7 +96,7 @@ export function record(store: Store, dir: string, action: () => void): Operation
   } finally {
     for (const name of Object.keys(patched) as (keyof typeof patched)[]) Object.assign(fs, { [name]: original[name] });
     syncBuiltinESMExports();
-    index.transaction = transaction;
+    if (index !== undefined) index.transaction = transaction!;
   }
   return operations;
 }
@@ -115,6 +127,10 @@ export function replay(operations: readonly Operation[], count: number, dir: str
         fs.closeSync(fd);
         break;
       }
+      case 'truncate':
+        if (crash === 'issued' || crash === 'torn' || isSynced(operation.path, i))
+          fs.truncateSync(path, operation.length);
+        break;
       case 'rename':
         if (crash === 'strict' && !isSynced(dirname(operation.to), i)) break;
         fs.renameSync(path, join(dir, operation.to));
