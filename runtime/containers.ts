@@ -240,6 +240,10 @@ export async function removeContainer(
     // One that removes itself was quicker.
     if (!isPgError(error, 'NO_SUCH_CONTAINER')) throw error;
   }
+  if (containerIds(roots).length === 0) {
+    const { removeUnusedBridge } = await import('./network/bridge.ts');
+    await removeUnusedBridge(roots);
+  }
   return record.id;
 }
 

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { imageArchive } from '../examples/images/build.ts';
-import { removeBridge } from '../runtime/network/bridge.ts';
+import { removeUnusedBridge } from '../runtime/network/bridge.ts';
 import { resolveRoots } from '../store/paths.ts';
 
 const EXAMPLES = join(dirname(fileURLToPath(import.meta.url)), '../examples');
@@ -29,7 +29,7 @@ async function runExample(script: string, image: string): Promise<string> {
     assert.deepEqual(left, [], `${script} left processes`);
     return result.stdout;
   } finally {
-    await removeBridge(resolveRoots(root, {}, 0));
+    await removeUnusedBridge(resolveRoots(root, {}, 0));
     rmSync(root, { recursive: true, force: true });
   }
 }

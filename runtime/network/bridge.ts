@@ -131,6 +131,16 @@ export async function makeNamespace(id: string): Promise<string> {
  * On failure nothing is left behind.
  */
 export async function connectToBridge(roots: Roots, id: string, publishes: boolean): Promise<NetworkState> {
+  try {
+    return await connectOnce(roots, id, publishes);
+  } catch (error) {
+    // Somebody may have removed the bridge, which was not in use yet, at this very moment.
+    if (readJson(join(networkDir(roots), 'bridge.json')) !== undefined) throw error;
+    return connectOnce(roots, id, publishes);
+  }
+}
+
+async function connectOnce(roots: Roots, id: string, publishes: boolean): Promise<NetworkState> {
   const namespace = makeNamespace(id);
   // Both at once; the namespace is awaited before anything can throw it away.
   const [netnsResult, bridgeResult] = await Promise.allSettled([namespace, ensureBridge(roots)]);
@@ -171,6 +181,7 @@ export async function connectToBridge(roots: Roots, id: string, publishes: boole
       `link set lo up\naddr add ${ip}/${PREFIX_LENGTH} broadcast + dev eth0\nlink set eth0 up\nroute add default via ${gateway}\n`,
     );
     if (linkExists('docker0')) await passForwardPolicy(bridge.name);
+    if (!linkExists(bridge.name)) throw new PgError('NETWORK', `the bridge ${bridge.name} was removed meanwhile`);
     return state;
   } catch (error) {
     await disconnect(roots, id, state);
@@ -236,19 +247,30 @@ export async function disconnect(roots: Roots, id: string, state: NetworkState):
   releaseAddress(addressDir(roots, state.hostNamespace), state.ip, id);
 }
 
-/** Removes the bridge and its rules if no container of the installation is connected: for tests and uninstalling. */
-export async function removeBridge(roots: Roots): Promise<void> {
-  const path = join(networkDir(roots), 'bridge.json');
-  const bridge = readJson<Bridge>(path);
-  if (bridge === undefined) return;
-  let inUse: string[] = [];
+/** The addresses of the installation's bridge here that containers have. */
+function takenAddresses(roots: Roots): string[] {
   try {
-    inUse = readdirSync(addressDir(roots));
+    return readdirSync(addressDir(roots));
   } catch {
     // No address was ever taken.
+    return [];
   }
-  if (inUse.length > 0) throw new PgError('NETWORK', `the bridge ${bridge.name} is in use by ${inUse.join(', ')}`);
-  await networkCommand('ip', ['link', 'del', bridge.name]).catch(() => '');
-  await networkCommand('nft', ['delete', 'table', 'ip', firewallOf(bridge).table]).catch(() => '');
-  rmSync(dirname(path), { recursive: true, force: true });
+}
+
+/** Removes the installation's bridge in this network namespace, and its rules; false when there is none, or a container is connected. */
+export async function removeUnusedBridge(roots: Roots): Promise<boolean> {
+  const path = join(networkDir(roots), 'bridge.json');
+  if (readJson<Bridge>(path) === undefined) return false;
+  const lock = await briefLock(MACHINE_LOCK);
+  try {
+    const bridge = readJson<Bridge>(path);
+    if (bridge === undefined || takenAddresses(roots).length > 0) return false;
+    // First of all, so that who connects a container now makes a new one.
+    rmSync(dirname(path), { recursive: true, force: true });
+    await networkCommand('ip', ['link', 'del', bridge.name]).catch(() => '');
+    await networkCommand('nft', ['delete', 'table', 'ip', firewallOf(bridge).table]).catch(() => '');
+    return true;
+  } finally {
+    lock.release();
+  }
 }

@@ -12,7 +12,7 @@ import {
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { importImage } from '../../layers/import.ts';
-import { removeBridge } from '../../runtime/network/bridge.ts';
+import { removeUnusedBridge } from '../../runtime/network/bridge.ts';
 import type { Roots } from '../../store/paths.ts';
 import { openStore } from '../../store/store.ts';
 import { writeBusyboxArchive } from './busybox.ts';
@@ -109,7 +109,7 @@ export class Installation {
     const ids = (await this.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
     if (ids.length > 0) await this.ok('rm', '-f', '-v', ...ids);
     const left = this.remains();
-    await removeBridge(this.roots);
+    await removeUnusedBridge(this.roots);
     rmSync(this.dir, { recursive: true });
     if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
   }

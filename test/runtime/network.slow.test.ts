@@ -86,6 +86,22 @@ describe('the network of containers', function () {
     await pg.ok('rm', '-f', 'pub');
   });
 
+  it('the bridge and its rules go with the last container, and are there again for the next', async () => {
+    for (const id of (await pg.ok('ps', '-aq')).split('\n').filter(Boolean)) await pg.ok('rm', '-f', id);
+    await pg.ok('run', '-d', '--name', 'only', '-p', '80', IMAGE, 'sleep', '1000');
+    bridge = await inspect('only', '.NetworkSettings.Bridge');
+    assert.match(bridge, /^pg-/);
+    assert.ok(links().includes(`${bridge}:`));
+    await pg.ok('rm', '-f', 'only');
+    assert.ok(!links().includes(`${bridge}:`));
+    assert.ok(!execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' }).includes(bridge.replace('-', '_')));
+    // One that removes itself leaves it for the next one; what nobody is connected to goes with the garbage.
+    assert.match(await pg.ok('run', '--rm', IMAGE, 'ip', 'addr'), /inet 10\./);
+    assert.ok(links().includes(`${bridge}:`));
+    assert.match(await pg.ok('gc'), /Removed the network bridge/);
+    assert.ok(!links().includes(`${bridge}:`));
+  });
+
   it('publishes on one address only, and udp', async () => {
     await pg.ok('run', '-d', '--name', 'one', '-p', '127.0.0.1::80', '-p', '127.0.0.1::53/udp', IMAGE, ...web);
     const port = (await pg.ok('port', 'one', '80')).split(':')[1];
