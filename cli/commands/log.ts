@@ -118,11 +118,13 @@ machine's (docs/formats/mdm.md). What a running container has written so far is 
       ? tablePrinter(noTrunc)
       : (rows: Commit[]) => printList(rows, COLUMNS, (row) => rootOf(row, noTrunc), flags);
     try {
+      // A table by template has one heading, and columns as wide as its widest line.
+      const groupSize = flags.format?.startsWith('table ') === true ? Infinity : GROUP;
       let left = flags.limit ?? Infinity;
       let group: Commit[] = [];
       for (const commit of left === 0 ? [] : flags.reverse ? list.oldestFirst() : list.newestFirst()) {
         group.push(commit);
-        if (group.length === GROUP) {
+        if (group.length === groupSize) {
           print(group);
           group = [];
           await drained();

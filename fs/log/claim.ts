@@ -1,5 +1,4 @@
 import { Entry, getU64, HEADER_BYTES, putU64, TYPE_NAMESPACE } from './entry.ts';
-import { viewOf } from './scanner.ts';
 
 /**
  * What a NAMESPACE entry says (docs/formats/log.md): what the files were, as one hash, when the log had `size` bytes. The log keeps it; what the root is
@@ -22,7 +21,7 @@ const MAX_LABEL_BYTES = 255;
 /** The entry that makes this claim, ready for `Log.append` but for its time. */
 export function namespaceEntry(claim: NamespaceClaim): Entry {
   const bytes = Buffer.alloc(FIXED_BYTES + claim.label.length);
-  const view = viewOf(bytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   putU64(view, 0, claim.size);
   putU64(view, 8, claim.epoch);
   bytes.set(claim.root, 16);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { isPgError } from '../../../mdm/error.ts';
 import { verifyProof } from '../../../fs/proof/proof-file.ts';
@@ -23,6 +24,27 @@ const change = fc.oneof(
   fc.record({ kind: fc.constant('splice' as const), place, from: place, length: fc.nat(200), other: fc.nat(100) }),
 );
 type Change = typeof change extends fc.Arbitrary<infer T> ? T : never;
+
+describe('the verifier of proofs', () => {
+  it('needs no disk, no store and no library of the machine', () => {
+    const home = new URL('../../../', import.meta.url);
+    const seen = new Set<string>();
+    const builtin = new Set<string>();
+    const visit = (file: string): void => {
+      if (seen.has(file)) return;
+      seen.add(file);
+      for (const [, from] of readFileSync(file, 'utf8').matchAll(
+        /^(?:import|export) (?!type )[^;]*? from '([^']+)';/gms,
+      )) {
+        if (from!.startsWith('.')) visit(fileURLToPath(new URL(from!, pathToFileURL(file))));
+        else builtin.add(from!);
+      }
+    };
+    visit(fileURLToPath(new URL('fs/proof/proof-file.ts', home)));
+    assert.ok(seen.size > 8);
+    assert.deepEqual([...builtin].toSorted(), ['node:assert', 'node:assert/strict', 'node:zlib']);
+  });
+});
 
 describe('a proof that somebody made up', () => {
   const kept = (JSON.parse(readFileSync(VECTORS, 'utf8')) as { proofs: { proof: string }[] }).proofs.map(({ proof }) =>
