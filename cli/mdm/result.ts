@@ -1,6 +1,6 @@
 import { type BatchResult, costOf } from '../../mdm/batch.ts';
 import type { Cost } from '../../mdm/cost.ts';
-import { PgError } from '../../mdm/error.ts';
+import { isPgError, PgError } from '../../mdm/error.ts';
 import { type Instruction, machineError, type State } from '../../mdm/instruction.ts';
 import { decodeInstruction } from '../../mdm/instructions/table.ts';
 import { proofLength } from '../../mdm/opening.ts';
@@ -24,8 +24,9 @@ export function checkResultSize(instructions: readonly Instruction[], initialSiz
     let operation;
     try {
       operation = decodeInstruction(instruction, size);
-    } catch {
-      return;
+    } catch (error) {
+      if (isPgError(error)) return;
+      throw error;
     }
     bytes += operation.outputLength;
     if (instruction.proofRequired) {

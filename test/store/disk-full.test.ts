@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { executeBatch } from '../../mdm/batch.ts';
 import { isPgError } from '../../mdm/error.ts';
+import { makeInstruction } from '../../mdm/instruction.ts';
+import { Host } from '../../store/host/host.ts';
+import { PlainFile } from '../../store/host/plain-file.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import { importAll, noise, readAll } from './fixture.ts';
+import { checkFile, fillFile } from './host/model.ts';
 
 describe('store: a full disk', () => {
   let dir = '';
@@ -56,5 +61,32 @@ describe('store: a full disk', () => {
     assert.deepEqual([...table.keys()].map(String), ['before']);
     table.put('after', Buffer.from('2'));
     assert.equal(table.get('after')?.toString(), '2');
+  });
+
+  it('fails a batch of a machine file with DISK_FULL, and the file is as it was', async () => {
+    const before = noise(5_000_000, 1);
+    const file = new Host(store!).create('f');
+    fillFile(file, before);
+    const plain = `${dir}/plain`;
+    writeFileSync(plain, noise(3_000_000, 2));
+    const large = noise(30_000_000, 3);
+    const instructions = [makeInstruction('Truncate', [large.length]), makeInstruction('Write', [0, large.length])];
+    const ordinary = await PlainFile.open(plain);
+    for (const one of [file, ordinary]) {
+      const { state } = one;
+      const result = executeBatch(one, { initial: state, instructions }, [undefined, large]);
+      assert.ok(result.outcome === 'failed' && result.error.code === 'DISK_FULL');
+      assert.deepEqual([result.final, one.state], [state, state]);
+    }
+    ordinary.close();
+    assert.ok(readFileSync(plain).equals(noise(3_000_000, 2)));
+    assert.deepEqual(
+      readdirSync(dir).filter((name) => name.startsWith('.')),
+      [],
+    );
+    checkFile(new Host(store!).open('f'), before);
+    assert.ok((await store!.collect(() => [])).bytes > 4_000_000, 'what was written for nothing comes back');
+    executeBatch(file, { initial: file.state, instructions: [makeInstruction('Truncate', [5])] }, [undefined]);
+    checkFile(new Host(store!).open('f'), before.subarray(0, 5));
   });
 });

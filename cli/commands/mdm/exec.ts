@@ -107,7 +107,7 @@ async function execute(
   const result = await executeBatchArriving(file, { initial, instructions }, arriving(), {
     ...(budget === undefined ? {} : { budget }),
     ...(signal === undefined ? {} : { signal }),
-    memory: Math.floor(process.availableMemory() / 2),
+    memory: Math.floor(process.availableMemory() / 4),
     payloadLengths: payloads.map(payloadLength),
   });
   return { result, payloads: kept };

@@ -14,6 +14,7 @@ import { importAll, noise, Place } from '../fixture.ts';
 import { bytesOf, checkFile, fillFile, placeAll, runBatch } from './model.ts';
 
 const S = SECTOR_BYTES;
+const NOTHING = new Uint8Array(0);
 const I = makeInstruction;
 
 describe('store: the durable host', function () {
@@ -223,6 +224,26 @@ describe('store: the durable host', function () {
     execute(file, [I('Truncate', [7])]);
     checkFile(host.open('a'), new Uint8Array(7));
     assert.deepEqual([entries('mdm-sectors'), entries('mdm-blocks')], [1, 0]);
+  });
+
+  it('takes files of 2^48 bytes that are nearly all zeros, with proofs', () => {
+    const file = host.create('huge');
+    const step = (name: string, fields: number[], payload?: Uint8Array) => ({
+      instruction: I(name, fields, true),
+      payload,
+      after: NOTHING,
+      output: NOTHING,
+      changes: true,
+    });
+    runBatch(file, [step('Truncate', [2 ** 48 - 1]), step('Write', [2 ** 47 + 12, 3], Uint8Array.of(1, 2, 3))]);
+    runBatch(host.open('huge'), [step('Copy', [4096, 2 ** 40, 2 ** 47]), step('Swap', [100, 2 ** 48 - 101, 2 ** 47])]);
+    runBatch(host.open('huge'), [step('Truncate', [2 ** 40 + 15]), step('Truncate', [2 ** 45 + 7])]);
+    const bytes = new Uint8Array(100);
+    host.open('huge').readAt(bytes, 2 ** 40);
+    assert.deepEqual([...bytes.subarray(0, 20)], [...Array(12).fill(0), 1, 2, 3, 0, 0, 0, 0, 0]);
+    assert.ok(entries('mdm-hashes') < 12, 'what is zero is not there');
+    host.remove('huge');
+    assert.equal(entries('mdm-hashes') + entries('mdm-sectors') + entries('mdm-blocks'), 0);
   });
 
   it('names are checked', () => {
