@@ -1,12 +1,16 @@
 import type { Command, Config } from '@oclif/core';
 import { listImages } from '../layers/images.ts';
+import { entriesOf, isDirectoryMode } from '../layers/tree-path.ts';
 import { listContainers } from '../runtime/containers.ts';
 import { listPeers } from '../grid/peers.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore } from '../store/store.ts';
+import { withImagePath } from './image-path.ts';
+import { wordOfPath } from './paths.ts';
 
 /** What the first plain word of a command names. */
-const IMAGES = new Set(['run', 'create', 'rmi', 'tag', 'export']);
+const IMAGES = new Set(['run', 'create', 'rmi', 'tag', 'export', 'diff']);
+const IMAGE_PATHS = new Set(['ls', 'cat', 'find']);
 const CONTAINERS = new Set(
   'start stop restart kill rm wait exec attach logs log prove top stats cp diff port rename migrate'.split(' '),
 );
@@ -29,6 +33,7 @@ export async function complete(config: Config, roots: Roots, words: readonly str
   if (typed.startsWith('-') && command !== undefined) candidates = flagsOf(command);
   else if (deeper.length > 0) candidates = deeper;
   else if (command === undefined) candidates = [];
+  else if (IMAGE_PATHS.has(command.id)) candidates = await imagePaths(roots, typed);
   else candidates = await namesFor(roots, command.id, before.length - command.id.split(':').length);
   return [...new Set(candidates)].filter((candidate) => candidate.startsWith(typed)).toSorted();
 }
@@ -53,12 +58,23 @@ async function namesFor(roots: Roots, id: string, index: number): Promise<string
   if (id === 'migrate' && index === 1) return listPeers(roots).map((peer) => peer.name);
   if (id === 'peer:rm') return listPeers(roots).map((peer) => peer.name);
   const severalNames = CONTAINERS.has(id) && id !== 'exec' && id !== 'cp';
-  if (index > 0 && !severalNames && id !== 'rmi') return [];
+  if (index > 0 && !severalNames && id !== 'rmi' && id !== 'diff') return [];
   const names: string[] = [];
   if (IMAGES.has(id) || EITHER.has(id)) names.push(...imageNames(roots));
   if (CONTAINERS.has(id) || EITHER.has(id))
     names.push(...(await listContainers(roots)).map(({ record }) => record.name));
   return names;
+}
+
+/** Names of images; behind `IMAGE:/` the paths that begin as `typed` does, a directory with a `/` to go on from. */
+async function imagePaths(roots: Roots, typed: string): Promise<string[]> {
+  if (!typed.includes(':/')) return imageNames(roots).map((name) => `${name}:/`);
+  const directory = typed.slice(0, typed.lastIndexOf('/') + 1);
+  return withImagePath(roots, directory, (found, tree) =>
+    [...entriesOf(tree, found)].map(
+      ({ name, inode }) => `${directory}${wordOfPath(name)}${isDirectoryMode(inode.mode) ? '/' : ''}`,
+    ),
+  );
 }
 
 function imageNames(roots: Roots): string[] {
