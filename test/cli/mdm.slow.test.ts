@@ -347,7 +347,7 @@ describe('pg mdm', function () {
       const closed = new Promise((resolve) => child.once('close', (_code, by) => resolve(by)));
       // Opening a pipe for writing waits for its reader: the batch is at its payload then.
       const pipe = spawn('sh', ['-c', 'exec 3>pipe; echo open; exec sleep 60'], { cwd: desk.dir });
-      await new Promise((resolve) => pipe.stdout.once('data', resolve));
+      await Promise.race([closed, new Promise((resolve) => pipe.stdout.once('data', resolve))]);
       child.kill(signal);
       assert.equal(await closed, signal);
       pipe.kill();
