@@ -89,7 +89,7 @@ async function lastError(log: string): Promise<string> {
 
 /** What the runtime's words mean: a command that is not there (127), one that cannot be executed (126), anything else (125). */
 function startError(message: string, code: number): PgError {
-  if (/chdir to (cwd|`)/.test(message)) return new PgError('COMMAND_NOT_EXECUTABLE', message);
+  if (/chdir (to )?(cwd|`)/.test(message)) return new PgError('COMMAND_NOT_EXECUTABLE', message);
   const words = message === '' ? `the runtime failed with exit code ${code}` : message;
   if (
     /executable file not found|exec: .*no such file or directory|executable .*not found|stat .*: no such file/.test(
