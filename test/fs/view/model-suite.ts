@@ -67,7 +67,8 @@ export function modelSuite(runs: number): void {
           const states = [{ size: 192, lines: pair.model.dump() }];
           for (const op of ops) {
             pair.run(op);
-            if (pair.view.dirty() && op.op !== 'append')
+            // Appends stay unwritten, to grow, until another operation comes; which may be the one that writes.
+            if ((pair.view.dirty() && op.op !== 'append') || op.op === 'flush')
               states.push({ size: pair.view.flush(), lines: pair.model.dump() });
           }
           crash(pair);
