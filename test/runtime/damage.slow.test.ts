@@ -119,7 +119,6 @@ describe('containers whose files are not as they should be', function () {
     await pg.ok('start', 'again');
     const pid = Number(await pg.ok('inspect', '-f', '{{.Pg.ShimPid}}', 'again'));
     const socket = join(dir, 'shim.sock');
-    const inode = statSync(socket).ino;
     process.kill(pid, 'SIGKILL');
     await until('it is cleaned up', async () => (await pg.ok('ps', '-q')) === '');
     // A socket in the place, and nobody who listens: what a shim leaves that is killed at the very end.
@@ -128,7 +127,7 @@ describe('containers whose files are not as they should be', function () {
     await new Promise<void>((resolve) => server.listen(join(pg.dir, 'old.sock'), resolve));
     linkSync(join(pg.dir, 'old.sock'), socket);
     await new Promise((resolve) => server.close(resolve));
-    assert.ok(existsSync(socket) && statSync(socket).ino !== inode);
+    assert.ok(existsSync(socket));
     await pg.ok('start', 'again');
     assert.equal(await pg.ok('exec', 'again', 'echo', 'here'), 'here');
     await pg.ok('rm', '-f', 'again');
