@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { toErrorData } from '../mdm/error.ts';
+import { exitWithoutTeardown } from '../store/end-process.ts';
 import {
   type DaemonAnswer,
   type DaemonOptions,
@@ -17,7 +18,8 @@ async function serve(options: DaemonOptions): Promise<void> {
   const { roots, mountPoint, label } = options;
   const { treeRoot } = options;
   const record: MountRecord = { mountPoint, label, treeRoot, pid: process.pid, startTicks: startTicksOf(process.pid)! };
-  const answer = (message: DaemonAnswer): void => void process.send?.(message);
+  const answer = (message: DaemonAnswer): Promise<unknown> =>
+    new Promise((resolve) => (process.connected ? process.send!(message, resolve) : resolve(undefined)));
   let served = false;
   try {
     const mount = await startMount({
@@ -32,19 +34,21 @@ async function serve(options: DaemonOptions): Promise<void> {
     });
     writeMountRecord(roots, record);
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void mount.unmount(true));
-    answer({ serving: true });
+    await answer({ serving: true });
     served = true;
     await mount.closed;
     rmSync(mountRecordPath(roots, mountPoint), { force: true });
   } catch (error) {
     console.error(error);
     if (served) writeMountRecord(roots, { ...record, error: toErrorData(error) });
-    else if (process.connected) answer({ serving: false, error: toErrorData(error) });
+    else await answer({ serving: false, error: toErrorData(error) });
     process.exitCode = 1;
   }
   if (process.connected) process.disconnect();
+  process.exit();
 }
 
+exitWithoutTeardown();
 // Its messages go to a file, whose disk may be full: no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 process.title = `pg mount ${process.argv[2] ?? ''}`;

@@ -1,9 +1,11 @@
 import { parseAddress } from '../grid/peers.ts';
 import { toErrorData } from '../mdm/error.ts';
+import { exitWithoutTeardown } from '../store/end-process.ts';
 import type { Roots } from '../store/paths.ts';
 import { runNode } from './node.ts';
 
 // The daemon as a process of its own (`pg node start --detach`): argv is the roots as JSON and the address; its output goes to a file.
+exitWithoutTeardown();
 const roots = JSON.parse(process.argv[2]!) as Roots;
 // That file's disk may be full: no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
@@ -17,3 +19,4 @@ try {
   process.stderr.write(`${JSON.stringify(toErrorData(error))}\n`);
   process.exitCode = 125;
 }
+process.exit();

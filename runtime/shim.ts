@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { prepareMount } from '../fs/mount.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
+import { exitWithoutTeardown } from '../store/end-process.ts';
 import { containerRunDir } from '../store/paths.ts';
 import { diskError, isDiskFull } from '../store/sector.ts';
 import { type AttachOptions, ConnectionReader, connectShim, listenControl, type Request } from './control.ts';
@@ -194,6 +195,7 @@ function accept(socket: Socket): void {
   void new Connection(socket);
 }
 
+exitWithoutTeardown();
 // Its messages go to a file: a disk that is full must not end it (an unheard 'error' would be one more message, for ever).
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 // What it makes for the container (/etc/hosts, volumes) is for the container's users, whoever started this.

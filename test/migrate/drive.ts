@@ -22,10 +22,12 @@ import { readOwnership } from '../../runtime/migrate-state.ts';
 import { startDetached, stopNode } from '../../runtime/node-control.ts';
 import { proveIn } from '../../runtime/proof.ts';
 import { nodeStatus } from '../../runtime/node.ts';
+import { exitWithoutTeardown } from '../../store/end-process.ts';
 import { resolveRoots } from '../../store/paths.ts';
 import { openStore } from '../../store/store.ts';
 
 // One deed on one node, as a process of its own: `drive.ts VERB JSON-ARGUMENTS` with PG_ROOT set. Prints {ok} or {error} as one line of JSON.
+exitWithoutTeardown();
 const roots = resolveRoots(undefined, process.env, 0);
 const quiet = { start: (): void => {}, advance: (): void => {}, done: (): void => {} };
 
