@@ -18,7 +18,15 @@ const DOCKER_WORDS: Record<string, string> = {
 
 /** `pg imprt`: says so as docker does, with the nearest command there is. */
 const commandNotFound: Hook.CommandNotFound = async function ({ config, id }) {
-  const typed = id.split(':')[0]!;
+  const words = id.split(':');
+  const typed = words[0]!;
+  const isTopic = config.commands.some((c) => c.id.startsWith(`${typed}:`));
+  if (words.length > 1 && (isTopic || config.findCommand(typed) !== undefined)) {
+    // oclif takes what follows a command that has no arguments for a part of its name.
+    const wrong = isTopic ? `'${words.slice(0, 2).join(' ')}' is not a pg command` : `pg ${typed} takes no '${words[1]}'`;
+    process.stderr.write(`pg: ${wrong}\n    see 'pg ${typed} --help'\n`);
+    this.exit(EXIT_ENGINE);
+  }
   const known = [...new Set(config.commands.filter((c) => !c.hidden).map((c) => c.id.split(':')[0]!))];
   const nearest = known.toSorted((a, b) => distance(typed, a) - distance(typed, b))[0];
   const near = nearest !== undefined && distance(typed, nearest) <= 2 ? `did you mean 'pg ${nearest}'? ` : '';

@@ -31,6 +31,8 @@ describe('the words of a command line', () => {
       this.skip();
     }
     const cases: [string, RegExp][] = [
+      ['ps nope', /pg ps takes no 'nope'\n {4}see 'pg ps --help'/],
+      ['peer nope', /'peer nope' is not a pg command\n {4}see 'pg peer --help'/],
       ['pull', /'pull' is not a pg command\n {4}'pg import NAME'/],
       ['imprt', /did you mean 'pg import'\?/],
       ['run', /^pg: pg run needs IMAGE\n {4}pg run --help/],
