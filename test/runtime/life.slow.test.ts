@@ -290,6 +290,13 @@ describe('the life of a container', function () {
     assert.equal(code, 127);
   });
 
+  it('keeps none of the dead: not those that an exec under crun leaves when it fails', async () => {
+    await pg.ok('run', '-d', '--name', 'dead', '--runtime', 'crun', ...QUIET, IMAGE, 'sleep', '1000');
+    assert.equal((await pg.pg('exec', '-w', '/nowhere', 'dead', 'true')).code, 126);
+    await until('they are gone', async () => !/crun/.test(await pg.ok('exec', 'dead', 'ps')));
+    await pg.ok('rm', '-f', 'dead');
+  });
+
   it('gives all devices and capabilities with --privileged, one device with --device', async () => {
     const privileged = await pg.ok(
       'run',
