@@ -12,4 +12,6 @@ if (words[0] === 'run') {
 }
 const { execute } = await import('@oclif/core/execute');
 await execute({ dir: import.meta.url, args: separateCommand(words) });
+// What is written to a socket may still be on its way.
+for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write('', resolve));
 process.exit();

@@ -15,7 +15,7 @@ import { Fixture, ROOT_CALLER } from '../view/fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { bytesOf, LABEL, Prover } from './harness.ts';
 
-const CASES = Number(process.env['PG_TEST_CASES'] ?? 8);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 80);
 
 describe('claims about a container’s files', () => {
   let fixture: Fixture;

@@ -14,7 +14,7 @@ import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { bytesOf, LABEL, Prover } from './harness.ts';
 import { twinVerify } from './twin.ts';
 
-const CASES = Number(process.env['PG_TEST_CASES'] ?? 15);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 600) / 40);
 
 describe('proofs of a container’s files', function () {
   this.timeout(120_000);
