@@ -23,7 +23,9 @@ const commandNotFound: Hook.CommandNotFound = async function ({ config, id }) {
   const isTopic = config.commands.some((c) => c.id.startsWith(`${typed}:`));
   if (words.length > 1 && (isTopic || config.findCommand(typed) !== undefined)) {
     // oclif takes what follows a command that has no arguments for a part of its name.
-    const wrong = isTopic ? `'${words.slice(0, 2).join(' ')}' is not a pg command` : `pg ${typed} takes no '${words[1]}'`;
+    const wrong = isTopic
+      ? `'${words.slice(0, 2).join(' ')}' is not a pg command`
+      : `pg ${typed} takes no '${words[1]}'`;
     process.stderr.write(`pg: ${wrong}\n    see 'pg ${typed} --help'\n`);
     this.exit(EXIT_ENGINE);
   }
