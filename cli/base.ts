@@ -1,9 +1,8 @@
 import { Command, Flags } from '@oclif/core';
 import { isPgError, PgError } from '../mdm/error.ts';
 import { resolveRoots, type Roots } from '../store/paths.ts';
+import { EXIT_ENGINE } from './exit-codes.ts';
 
-/** Exit codes as Docker has them: 125 the engine failed, 126 the command cannot be invoked, 127 it was not found. */
-export const EXIT_ENGINE = 125;
 const EXIT_OF_CODE: Record<string, number> = { COMMAND_NOT_EXECUTABLE: 126, COMMAND_NOT_FOUND: 127 };
 
 /** What every pg command has: `--root`, and errors that say what was wrong, where, and what to do next. */

@@ -1,4 +1,6 @@
-/** A pattern of file names as the shell has it (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`, `\` before what is meant literally. Matches whole names. */
+import { PgError } from '../mdm/error.ts';
+
+/** A pattern of file names as the shell has it (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`, `\` before what is meant literally. Matches whole names. BAD_PATTERN. */
 export function globToRegExp(pattern: string): RegExp {
   let source = '';
   for (let i = 0; i < pattern.length; i++) {
@@ -13,7 +15,13 @@ export function globToRegExp(pattern: string): RegExp {
       i = end;
     } else source += literal(c);
   }
-  return new RegExp(`^${source}$`);
+  try {
+    return new RegExp(`^${source}$`);
+  } catch {
+    throw new PgError('BAD_PATTERN', `${pattern} is no pattern of names: a range in it runs backwards`, {
+      hint: 'as in the shell: * any characters, ? one, [a-z] one of these, \\ before what is meant literally',
+    });
+  }
 }
 
 const literal = (c: string): string => c.replace(/[\\^$.*+?()[\]{}|/]/, '\\$&');

@@ -38,7 +38,10 @@ export function resolveTreePath(tree: Tree, path: string, follow = true): Found 
     const inode = ino === undefined ? undefined : tree.get(ino);
     if (ino === undefined || inode === undefined) throw notFound(shown, joinPath(here.path, name));
     if (isSymlinkMode(inode.mode) && (follow || mustBeDirectory || todo.length > 0)) {
-      if (++symlinks > MAX_SYMLINKS) throw new PgError('SYMLINK_LOOP', `${print(shown)}: too many symlinks on the way`);
+      if (++symlinks > MAX_SYMLINKS)
+        throw new PgError('SYMLINK_LOOP', `${print(shown)}: too many symlinks on the way`, {
+          hint: 'pg ls -l of the directories on the way shows where they lead',
+        });
       const target = Buffer.from(inode.symlink!).toString('latin1');
       if (target.startsWith('/')) trail.length = 1;
       todo.push(...namesOf(target).toReversed());
@@ -87,9 +90,13 @@ function print(path: string): string {
 
 function notFound(asked: string, missing: string): PgError {
   const where = asked === missing ? '' : `: there is no ${print(missing)}`;
-  return new PgError('PATH_NOT_FOUND', `${print(asked)} is not in the image${where}`);
+  return new PgError('PATH_NOT_FOUND', `${print(asked)} is not in the image${where}`, {
+    hint: 'pg ls and pg find show what is',
+  });
 }
 
 function notADirectory(asked: string, at: string): PgError {
-  return new PgError('NOT_A_DIRECTORY', `${print(asked)}: ${print(at)} is not a directory`);
+  return new PgError('NOT_A_DIRECTORY', `${print(asked)}: ${print(at)} is not a directory`, {
+    hint: 'leave out what follows it',
+  });
 }

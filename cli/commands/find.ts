@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core';
 import { type Found, walkTree } from '../../layers/tree-path.ts';
 import { S_IFMT } from '../../layers/trie.ts';
+import { PgError } from '../../mdm/error.ts';
 import { PgCommand } from '../base.ts';
 import { globToRegExp } from '../glob.ts';
 import { withImagePath, writeOut } from '../image-path.ts';
@@ -55,6 +56,8 @@ export default class Find extends PgCommand {
 }
 
 function octal(word: string): number {
-  if (!/^[0-7]{1,4}$/.test(word)) throw new Error(`--perm takes up to four octal digits, not ${word}`);
+  if (!/^[0-7]{1,4}$/.test(word)) {
+    throw new PgError('BAD_MODE', `--perm takes up to four octal digits, not ${word}`, { hint: 'as in --perm 4000' });
+  }
   return parseInt(word, 8);
 }

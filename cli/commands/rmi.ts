@@ -6,7 +6,8 @@ import { containerIds } from '../../runtime/names.ts';
 import { readRecord, readState, recordPath } from '../../runtime/record.ts';
 import type { Roots } from '../../store/paths.ts';
 import { openStore } from '../../store/store.ts';
-import { EXIT_ENGINE, PgCommand } from '../base.ts';
+import { PgCommand } from '../base.ts';
+import { EXIT_ENGINE } from '../exit-codes.ts';
 
 export default class Rmi extends PgCommand {
   static override summary = 'Remove names of images, and images with their last name.';

@@ -1,5 +1,5 @@
 import type { Hook } from '@oclif/core/hooks';
-import { EXIT_ENGINE } from '../base.ts';
+import { EXIT_ENGINE } from '../exit-codes.ts';
 
 /** What docker's users type, and what it is called here. */
 const DOCKER_WORDS: Record<string, string> = {

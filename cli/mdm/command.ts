@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core';
 import { isPgError } from '../../mdm/error.ts';
-import { EXIT_ENGINE, PgCommand } from '../base.ts';
+import { PgCommand } from '../base.ts';
+import { EXIT_ENGINE } from '../exit-codes.ts';
 
 /** What is said of FILE in every command. */
 export const fileArg = Args.string({

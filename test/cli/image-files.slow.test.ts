@@ -81,7 +81,10 @@ describe('looking into images', () => {
       assert.ok(pg('cat', `nginx:latest:${path}`).equals(readFileSync(join(mounted, inside))), path);
     }
     assert.match(fails('cat', 'nginx:/etc'), /^pg: nginx:\/etc is not a regular file\n    pg ls -l nginx:\/etc\n$/);
-    assert.match(fails('cat', 'nginx:/etc/nothing'), /^pg: \/etc\/nothing is not in the image\n$/);
+    assert.match(
+      fails('cat', 'nginx:/etc/nothing'),
+      /^pg: \/etc\/nothing is not in the image\n    pg ls and pg find show what is\n$/,
+    );
     assert.match(fails('ls', 'nothing:/etc'), /^pg: no such image: nothing\n/);
   });
 
@@ -108,6 +111,20 @@ describe('looking into images', () => {
       },
     );
     assert.deepEqual([status, stderr], [0, '']);
+  });
+
+  it('says when its output cannot be written, and when a pattern is none', () => {
+    for (const command of ['ls nginx', 'find nginx', 'cat nginx:/usr/sbin/nginx', 'images']) {
+      const env = { ...process.env, PG_ROOT: join(dir, 'pg') };
+      const { status, stderr } = spawnSync('sh', ['-c', `${PG} ${command} > /dev/full`], { encoding: 'utf8', env });
+      assert.deepEqual([status, stderr.split('\n').length], [125, 3], stderr);
+      assert.match(stderr, /^pg: cannot write to standard output: ENOSPC: no space left on device/);
+    }
+    assert.match(
+      fails('find', 'nginx', '--name', '[z-a]'),
+      /^pg: \[z-a\] is no pattern of names: .*\n    as in the shell/,
+    );
+    assert.match(fails('find', 'nginx', '--perm', '9'), /^pg: --perm takes up to four octal digits, not 9\n/);
   });
 
   it('diff of two images lists what one has and the other has not', () => {
