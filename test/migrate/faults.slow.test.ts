@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DeedError, Killed, processesWith, startTwoNodes, whyNot, type Migrated, type TwoNodes } from './nodes.ts';
+import { DeedError, Killed, processesWith, type Migrated, type TwoNodes, useTwoNodes } from './nodes.ts';
 
 const FAULT = join(import.meta.dirname, 'fault.ts');
 const MESSAGES =
@@ -17,23 +17,13 @@ const CRITICAL = new Set(['seal', 'hand-over', 'start']);
  * every byte. PG_TEST_ALL=1 tries all 112 combinations.
  */
 describe('a move, broken at every message', () => {
+  const twoNodes = useTwoNodes('a');
   let nodes: TwoNodes;
   let token: string;
   let watcher: Watcher;
 
-  before(async function () {
-    const reason = whyNot();
-    if (reason !== undefined) {
-      console.error(`    skipped: ${reason}`);
-      this.skip();
-    }
-    this.timeout(60_000);
-    nodes = await startTwoNodes();
-    await nodes.a.startDaemon();
-  });
-  after(async function () {
-    this.timeout(60_000);
-    await nodes?.end();
+  before(() => {
+    nodes = twoNodes();
   });
   beforeEach(async () => {
     token = `pgtest-${randomBytes(6).toString('hex')}`;

@@ -2,30 +2,17 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { readMeter } from '../../fs/log/meter-file.ts';
-import { startTwoNodes, whyNot, type TestNode, type TwoNodes } from './nodes.ts';
+import { type TestNode, useTwoNodes } from './nodes.ts';
 
 describe('what a moved container brings along besides its files', () => {
-  let nodes: TwoNodes;
+  const nodes = useTwoNodes('a', 'b');
 
-  before(async function () {
-    const reason = whyNot();
-    if (reason !== undefined) {
-      console.error(`    skipped: ${reason}`);
-      this.skip();
-    }
-    this.timeout(60_000);
-    nodes = await startTwoNodes();
-    await Promise.all([nodes.a.startDaemon(), nodes.b.startDaemon()]);
-  });
-  after(async function () {
-    this.timeout(60_000);
-    if (nodes === undefined) return;
-    for (const node of [nodes.a, nodes.b]) await node.do('rm', ['web']);
-    await nodes.end();
+  afterEach(async () => {
+    for (const node of [nodes().a, nodes().b]) await node.do('rm', ['web']);
   });
 
   it('is what its I/O has cost, its budget, and a checkpoint that the target made', async () => {
-    const { a, b } = nodes;
+    const { a, b } = nodes();
     const command = ['sh', '-c', 'trap "exit 0" TERM; while true; do sleep 0.05; done'];
     const id = await a.run({ name: 'web', command, network: 'none', ioBudget: { written: 20_000_000 } });
     await a.exec('web', 'head -c 5000000 /dev/urandom > /blob; sync /blob');

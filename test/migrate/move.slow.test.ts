@@ -4,31 +4,21 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { verifyProof } from '../../fs/proof/proof-file.ts';
 import type { MovePlan } from '../../runtime/migrate-report.ts';
-import { startTwoNodes, whyNot, type TestNode, type TwoNodes } from './nodes.ts';
+import { type TestNode, type TwoNodes, useTwoNodes } from './nodes.ts';
 
 /** A shell that ends at once when it is told to, and notes that it was started. */
 const SERVICE = ['sh', '-c', 'trap "exit 0" TERM; echo start >> /starts; while true; do sleep 0.05; done'];
 const port = (hostPort: number) => ({ hostIp: '', hostPort, containerPort: 80, protocol: 'tcp' as const });
 
 describe('moving a container', () => {
+  const twoNodes = useTwoNodes('a', 'b');
   let nodes: TwoNodes;
   let a: TestNode;
   let b: TestNode;
 
-  before(async function () {
-    const reason = whyNot();
-    if (reason !== undefined) {
-      console.error(`    skipped: ${reason}`);
-      this.skip();
-    }
-    this.timeout(60_000);
-    nodes = await startTwoNodes();
+  before(() => {
+    nodes = twoNodes();
     ({ a, b } = nodes);
-    await Promise.all([a.startDaemon(), b.startDaemon()]);
-  });
-  after(async function () {
-    this.timeout(60_000);
-    await nodes?.end();
   });
   afterEach(async function () {
     this.timeout(60_000);

@@ -9,7 +9,7 @@ const DRIVE = join(import.meta.dirname, 'drive.ts');
 export const PORT = 7411;
 
 /** Why moves cannot be tried on this machine; undefined when they can. */
-export function whyNot(): string | undefined {
+function whyNot(): string | undefined {
   if (process.getuid?.() !== 0) return 'root is needed for network namespaces and mounts';
   if (!existsSync('/dev/fuse')) return 'there is no /dev/fuse';
   if (!existsSync('/bin/busybox')) return 'busybox-static is not installed';
@@ -154,7 +154,7 @@ export interface TwoNodes {
 
 const ip = (...args: string[]): void => void execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
 
-export async function startTwoNodes(): Promise<TwoNodes> {
+async function startTwoNodes(): Promise<TwoNodes> {
   const dir = mkdtempSync('/var/tmp/pg-test-');
   const tag = randomBytes(3).toString('hex');
   const caches = join(dir, 'compiled');
@@ -188,6 +188,26 @@ export async function startTwoNodes(): Promise<TwoNodes> {
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** For a `describe`: two nodes for all of its tests, those named with a running daemon. Skips them aloud where there can be none. */
+export function useTwoNodes(...daemons: readonly ('a' | 'b')[]): () => TwoNodes {
+  let nodes: TwoNodes | undefined;
+  before(async function () {
+    const reason = whyNot();
+    if (reason !== undefined) {
+      console.error(`    skipped: ${reason}`);
+      this.skip();
+    }
+    this.timeout(60_000);
+    nodes = await startTwoNodes();
+    await Promise.all(daemons.map((name) => nodes![name].startDaemon()));
+  });
+  after(async function () {
+    this.timeout(60_000);
+    await nodes?.end();
+  });
+  return () => nodes!;
 }
 
 /** Each is told of the other. */
