@@ -94,17 +94,20 @@ describe('a mount whose server is killed under load', function () {
     return (JSON.parse(readFileSync(join(dir, name), 'utf8')) as { pid: number }).pid;
   };
 
+  const mount = (): Promise<void> =>
+    startDetachedMount({
+      roots: bench.roots,
+      treeRoot: null,
+      logDir: bench.logDir,
+      mountPoint: bench.at,
+      label: 'load',
+    });
+
   it(`has everything that fsync acknowledged, ${ROUNDS} times in a row`, async () => {
     const known = new Knowledge();
     mkdirSync(bench.logDir, { recursive: true });
     for (let round = 0; round < ROUNDS; round++) {
-      await startDetachedMount({
-        roots: bench.roots,
-        treeRoot: null,
-        logDir: bench.logDir,
-        mountPoint: bench.at,
-        label: 'load',
-      });
+      await mount();
       known.check(bench.at);
       const writer = spawn(process.execPath, [WRITER, bench.at, String(known.last + 1)], {
         stdio: ['ignore', 'pipe', 'inherit'],
@@ -123,13 +126,7 @@ describe('a mount whose server is killed under load', function () {
       await ended;
       for (const line of text.split('\n').filter(Boolean)) known.hear(JSON.parse(line) as Word);
     }
-    await startDetachedMount({
-      roots: bench.roots,
-      treeRoot: null,
-      logDir: bench.logDir,
-      mountPoint: bench.at,
-      label: 'load',
-    });
+    await mount();
     known.check(bench.at);
     assert.ok(known.acknowledged > ROUNDS, `only ${known.acknowledged} writes were acknowledged`);
     console.log(`      ${known.acknowledged} acknowledged writes`);
