@@ -22,7 +22,7 @@ import {
   sealEntry,
   TYPE_COMMIT,
 } from './entry.ts';
-import { isDiskFull, openLogFile, reserveBlocks, writeFully, writeZeros } from './disk.ts';
+import { isDiskFull, openLogFile, writeFully } from './disk.ts';
 import { exhausted, failed, full, oldEpoch } from './errors.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
@@ -31,6 +31,7 @@ import { MeterKeeper } from './meter-file.ts';
 import { PayloadReader } from './payload.ts';
 import { findEnd, isMarkOf, makeMark } from './recover.ts';
 import { Scanner, viewOf } from './scanner.ts';
+import { HEADROOM, LogSpace } from './space.ts';
 import { type Mark, readEpoch, readMark, writeEpoch, writeMark } from './sidecar.ts';
 
 /**
@@ -59,10 +60,6 @@ export const CHECKPOINT_MAGIC = 'pgckpt';
 const BUFFER_BYTES = 4 << 20;
 /** A WRITE still in memory may grow by what follows it, up to this payload. */
 const GROW_LIMIT = 1 << 20;
-/** Disk space kept for entries that free space, when there is none left for the others. */
-const HEADROOM = 256 << 10;
-/** Zeros are written ahead in pieces of this size. */
-const ZEROS_AHEAD = 1 << 20;
 
 /**
  * Opens the log in `dir`: finds its end, cuts a torn tail, and takes the writer's lock.
@@ -121,13 +118,8 @@ export class Log {
   /** Where the last commit entry ends, be it written or not. */
   #lastCommit: number;
   #checkpointSize: number;
-  /** Space that is the file's already. */
-  #reserved: number;
-  /** Up to here the file holds written zeros (or entries). */
-  #zeroed = 0;
+  readonly #space: LogSpace;
   readonly #commit = new Entry();
-  #smallSyncs = 0;
-  #lastSyncAt = 0;
   readonly #keeper: MeterKeeper;
 
   constructor(dir: string, fd: number, salt: number, base: Buffer, options: OpenLogOptions) {
@@ -148,7 +140,8 @@ export class Log {
     this.damaged = end.damaged;
     this.#keeper = new MeterKeeper(dir, end.size);
     this.meter = this.#keeper.meter;
-    this.#start = this.#lastCommit = this.#reserved = end.size;
+    this.#start = this.#lastCommit = end.size;
+    this.#space = new LogSpace(fd, end.size);
     this.#sequence = end.sequence;
     this.#buffer = Buffer.allocUnsafeSlow(this.readOnly ? 0 : BUFFER_BYTES);
     this.#view = viewOf(this.#buffer);
@@ -158,7 +151,7 @@ export class Log {
       if (fileBytes > end.size) ftruncateSync(fd, end.size);
       fdatasyncSync(fd);
       this.durable = end.size;
-      this.#tryReserve(HEADROOM);
+      this.#space.reserve(end.size + HEADROOM, end.size);
     }
   }
 
@@ -220,7 +213,7 @@ export class Log {
       payload <= GROW_LIMIT &&
       this.#start + align64(end) + COMMIT_BYTES <= this.meter.limit &&
       end + COMMIT_BYTES <= BUFFER_BYTES &&
-      this.#start + align64(end) + COMMIT_BYTES + HEADROOM <= this.#reserved
+      this.#start + align64(end) + COMMIT_BYTES + HEADROOM <= this.#space.reserved
     );
   }
 
@@ -276,8 +269,7 @@ export class Log {
     }
     this.#start += this.#used;
     this.#used = 0;
-    this.#reserved = Math.max(this.#reserved, this.#start);
-    if (this.#smallSyncs >= 8 && this.#zeroed < this.#start + ZEROS_AHEAD / 16) this.#zeroAhead();
+    this.#space.written(this.#start);
     return this.#start;
   }
 
@@ -292,10 +284,7 @@ export class Log {
 
   /** Tells that an fdatasync begun after `flush` returned `size` succeeded. */
   synced(size: number): void {
-    const now = performance.now();
-    const isSmall = now - this.#lastSyncAt < 100 && size - this.durable < 256 << 10;
-    this.#smallSyncs = isSmall ? this.#smallSyncs + 1 : 0;
-    this.#lastSyncAt = now;
+    this.#space.synced(size - this.durable);
     this.durable = Math.max(this.durable, size);
   }
 
@@ -421,40 +410,10 @@ export class Log {
     if (this.#used + length + COMMIT_BYTES * 2 > BUFFER_BYTES) this.flush();
     const need = this.size + length + COMMIT_BYTES * 2;
     if (need > this.meter.limit && !isOwn) throw exhausted(this.#path);
-    if (need + HEADROOM <= this.#reserved) return;
-    const error = this.#tryReserve(need + HEADROOM - this.#start);
-    if (error === undefined || (freeing && need <= this.#reserved)) return;
+    if (need + HEADROOM <= this.#space.reserved) return;
+    const error = this.#space.reserve(need + HEADROOM, this.#start);
+    if (error === undefined || (freeing && need <= this.#space.reserved)) return;
     throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
-  }
-
-  /** Reserves at least `bytes` behind what is written, generously if there is space. Returns the error when it cannot. */
-  #tryReserve(bytes: number): unknown {
-    const target = this.#start + bytes;
-    if (target <= this.#reserved) return undefined;
-    const generous = Math.min(64 << 20, Math.max(1 << 20, this.#start / 8));
-    for (const ahead of [generous, 0]) {
-      const to = Math.ceil((target + ahead) / 4096) * 4096;
-      try {
-        reserveBlocks(this.fd, this.#reserved, to - this.#reserved);
-        this.#reserved = to;
-        return undefined;
-      } catch (error) {
-        if (ahead === 0 || !isDiskFull(error)) return error;
-      }
-    }
-    return undefined;
-  }
-
-  /** Small syncs in quick succession: with zeros written ahead each is a plain overwrite, and its fdatasync needs no journal commit of the disk below. */
-  #zeroAhead(): void {
-    const from = Math.max(this.#zeroed, this.#start);
-    if (this.#tryReserve(from + ZEROS_AHEAD - this.#start) !== undefined) return;
-    try {
-      writeZeros(this.fd, from, ZEROS_AHEAD);
-      this.#zeroed = from + ZEROS_AHEAD;
-    } catch {
-      this.#smallSyncs = -Infinity;
-    }
   }
 
   /** The last entry gets its checksums and grows no more. */

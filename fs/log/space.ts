@@ -1,0 +1,75 @@
+import { reserveBlocks, isDiskFull, writeZeros } from './disk.ts';
+
+/** Disk space kept for entries that free space, when there is none left for the others. */
+export const HEADROOM = 256 << 10;
+/** Zeros are written ahead in pieces of this size. */
+const ZEROS_AHEAD = 1 << 20;
+/** Syncs that come within this of each other, of fewer bytes than this, are small ones in quick succession. */
+const QUICK_MS = 100;
+const SMALL_BYTES = 256 << 10;
+/** So many of them and zeros are worth while. */
+const SMALL_SYNCS = 8;
+
+/** Space of the disk that is the log's before it is needed: reserved, or even written with zeros (docs/decisions/0020-log-writes.md). */
+export class LogSpace {
+  readonly #fd: number;
+  /** Space that is the file's already ends here. */
+  #reserved: number;
+  /** Up to here the file holds written zeros (or entries). */
+  #zeroed = 0;
+  #smallSyncs = 0;
+  #lastSyncAt = 0;
+
+  /** Of the log open as `fd`, which ends at `size`. */
+  constructor(fd: number, size: number) {
+    this.#fd = fd;
+    this.#reserved = size;
+  }
+
+  get reserved(): number {
+    return this.#reserved;
+  }
+
+  /** The file holds entries up to `end`. */
+  written(end: number): void {
+    this.#reserved = Math.max(this.#reserved, end);
+    if (this.#smallSyncs >= SMALL_SYNCS && this.#zeroed < end + ZEROS_AHEAD / 16) this.#zeroAhead(end);
+  }
+
+  /** An fdatasync covered so many bytes more than the one before. */
+  synced(bytes: number): void {
+    const now = performance.now();
+    const isSmall = now - this.#lastSyncAt < QUICK_MS && bytes < SMALL_BYTES;
+    this.#smallSyncs = isSmall ? this.#smallSyncs + 1 : 0;
+    this.#lastSyncAt = now;
+  }
+
+  /** Reserves everything up to `target`, generously if there is space; the file ends at `end` now. Returns the error when it cannot. */
+  reserve(target: number, end: number): unknown {
+    if (target <= this.#reserved) return undefined;
+    const generous = Math.min(64 << 20, Math.max(1 << 20, end / 8));
+    for (const ahead of [generous, 0]) {
+      const to = Math.ceil((target + ahead) / 4096) * 4096;
+      try {
+        reserveBlocks(this.#fd, this.#reserved, to - this.#reserved);
+        this.#reserved = to;
+        return undefined;
+      } catch (error) {
+        if (ahead === 0 || !isDiskFull(error)) return error;
+      }
+    }
+    return undefined;
+  }
+
+  /** Small syncs in quick succession: with zeros written ahead each is a plain overwrite, and its fdatasync needs no journal commit of the disk below. */
+  #zeroAhead(end: number): void {
+    const from = Math.max(this.#zeroed, end);
+    if (this.reserve(from + ZEROS_AHEAD, end) !== undefined) return;
+    try {
+      writeZeros(this.#fd, from, ZEROS_AHEAD);
+      this.#zeroed = from + ZEROS_AHEAD;
+    } catch {
+      this.#smallSyncs = -Infinity;
+    }
+  }
+}
