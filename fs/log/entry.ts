@@ -36,6 +36,7 @@ const OFFSET = {
   sequence: 16,
   sec: 22,
   nsec: 28,
+  request: 32,
 } as const;
 
 export const align64 = (n: number): number => Math.ceil(n / 64) * 64;
@@ -84,6 +85,10 @@ export class Entry {
   payloadAt = 0;
   /** Bytes of the whole entry. */
   length = 0;
+  /** Of an entry to append: the request that it does, as the kernel numbers it (two halves; 0: none), and what its answer cannot be made without. */
+  requestLow = 0;
+  requestHigh = 0;
+  result = 0;
 }
 
 const EMPTY = Buffer.alloc(0);
@@ -98,8 +103,13 @@ export function putHeader(view: DataView, at: number, entry: Entry, length: numb
   view.setUint8(at + OFFSET.flags, entry.flags);
   putU48(view, at + OFFSET.sequence, entry.sequence);
   putTime(view, at, entry.sec, entry.nsec);
-  view.setUint32(at + 32, 0, true);
-  view.setUint32(at + 36, 0, true);
+  putRequest(view, at, entry.requestLow, entry.requestHigh);
+}
+
+/** Writes only which request the entry does. */
+export function putRequest(view: DataView, at: number, low: number, high: number): void {
+  view.setUint32(at + OFFSET.request, low, true);
+  view.setUint32(at + OFFSET.request + 4, high, true);
 }
 
 /** Writes only the time: of a WRITE that grows while it is still in memory. */
@@ -151,6 +161,12 @@ export function peekPayload(view: DataView, at: number): number {
   return view.getUint32(at + OFFSET.payload, true);
 }
 
+/** Whether the entry does a request of the kernel's. */
+export const isOfRequest = (view: DataView, at: number): boolean =>
+  view.getUint32(at + OFFSET.request, true) !== 0 || view.getUint32(at + OFFSET.request + 4, true) !== 0;
+
+/** Bytes of an entry's fields. */
+export const peekFields = (view: DataView, at: number): number => view.getUint16(at + OFFSET.head, true) - HEADER_BYTES;
 export const peekType = (view: DataView, at: number): number => view.getUint8(at + OFFSET.type);
 export const peekFlags = (view: DataView, at: number): number => view.getUint8(at + OFFSET.flags);
 export const peekSequence = (view: DataView, at: number): number => getU48(view, at + OFFSET.sequence);

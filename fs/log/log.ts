@@ -18,10 +18,12 @@ import {
   peekPayload,
   putHeader,
   putLengths,
+  putRequest,
   putTime,
   sealEntry,
   TYPE_COMMIT,
 } from './entry.ts';
+import { AppendBuffer, BUFFER_BYTES, type LastRequest } from './append-buffer.ts';
 import { isDiskFull, openLogFile, writeFully } from './disk.ts';
 import { exhausted, failed, full, oldEpoch } from './errors.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
@@ -32,6 +34,7 @@ import { PayloadReader } from './payload.ts';
 import { findEnd, isMarkOf, makeMark } from './recover.ts';
 import { Scanner, viewOf } from './scanner.ts';
 import { HEADROOM, LogSpace } from './space.ts';
+import { takeOver } from './takeover.ts';
 import { type Mark, readEpoch, readMark, writeEpoch, writeMark } from './sidecar.ts';
 
 /**
@@ -53,11 +56,11 @@ export interface OpenLogOptions {
   limit?: number;
   /** Root of the image tree below (32 bytes; absent = 'scratch'): recorded at creation, and compared at open when given. */
   base?: Uint8Array;
+  /** Where entries gather before they are written; what another process left in it of this log is taken over. */
+  buffer?: AppendBuffer;
 }
 
 export const CHECKPOINT_MAGIC = 'pgckpt';
-/** The append buffer: entries are in memory only until the next flush, or until this is full. */
-const BUFFER_BYTES = 4 << 20;
 /** A WRITE still in memory may grow by what follows it, up to this payload. */
 const GROW_LIMIT = 1 << 20;
 
@@ -100,6 +103,8 @@ export class Log {
   readonly damaged: readonly number[];
   /** Log bytes known to be safe on disk. */
   durable: number;
+  /** The last request that the process before this one did; undefined when none had the log's buffer. */
+  readonly inherited: LastRequest | undefined;
   /** Set by a write or sync that failed: nothing more is accepted. */
   failure: unknown = undefined;
 
@@ -107,6 +112,7 @@ export class Log {
   readonly #salt: number;
   readonly #path: string;
   readonly #payloads: PayloadReader;
+  readonly #gathering: AppendBuffer | undefined;
   readonly #buffer: Buffer;
   readonly #view: DataView;
   /** Where the buffer's first byte belongs in the file: everything before is written. */
@@ -132,6 +138,9 @@ export class Log {
     this.#epoch = readEpoch(dir);
     this.hasher = new Hasher(dir, fd, salt);
     const limit = this.readOnly ? (options.limit ?? Infinity) : Infinity;
+    this.#gathering = this.readOnly ? undefined : (options.buffer ?? new AppendBuffer());
+    if (this.#gathering !== undefined) this.inherited = takeOver(this.#gathering, fd, salt);
+    if (this.#gathering?.failed) this.failure = new Error('a write or sync failed before the log changed hands');
     this.checkpoint = this.#trustedCheckpoint(limit);
     this.#checkpointSize = this.checkpoint?.size ?? 0;
     const fileBytes = Math.min(fstatSync(fd).size, limit);
@@ -143,7 +152,7 @@ export class Log {
     this.#start = this.#lastCommit = end.size;
     this.#space = new LogSpace(fd, end.size);
     this.#sequence = end.sequence;
-    this.#buffer = Buffer.allocUnsafeSlow(this.readOnly ? 0 : BUFFER_BYTES);
+    this.#buffer = this.#gathering?.bytes ?? Buffer.alloc(0);
     this.#view = viewOf(this.#buffer);
     this.#payloads = new PayloadReader(fd, salt, this.#path);
     this.durable = 0;
@@ -152,6 +161,7 @@ export class Log {
       fdatasyncSync(fd);
       this.durable = end.size;
       this.#space.reserve(end.size + HEADROOM, end.size);
+      this.#publish();
     }
   }
 
@@ -201,6 +211,8 @@ export class Log {
     if (payload !== undefined) buffer.set(payload, at + head);
     this.#openAt = at;
     this.#used = at + length;
+    this.#noteRequest(entry);
+    this.#publish();
     decodeHeader(entry, buffer, this.#view, at, this.#start + at);
   }
 
@@ -217,8 +229,8 @@ export class Log {
     );
   }
 
-  /** Appends to the payload of the last entry (`canGrow`), whose time becomes this one. Returns where in the log the bytes are. */
-  grow(payload: Uint8Array, sec: number, nsec: number): number {
+  /** Appends to the payload of the last entry (`canGrow`), whose time and request become those of `entry`. Returns where in the log the bytes are. */
+  grow(payload: Uint8Array, entry: Entry): number {
     const at = this.#openAt;
     const before = peekPayload(this.#view, at);
     const place = at + peekHead(this.#view, at) + before;
@@ -226,8 +238,11 @@ export class Log {
     const fieldBytes = this.#view.getUint16(at + 12, true) - 40;
     const length = entryBytes(fieldBytes, before + payload.length);
     putLengths(this.#view, at, length, before + payload.length);
-    putTime(this.#view, at, sec, nsec);
+    putTime(this.#view, at, entry.sec, entry.nsec);
+    putRequest(this.#view, at, entry.requestLow, entry.requestHigh);
     this.#used = at + length;
+    this.#noteRequest(entry);
+    this.#publish();
     return this.#start + place;
   }
 
@@ -269,6 +284,7 @@ export class Log {
     }
     this.#start += this.#used;
     this.#used = 0;
+    this.#publish();
     this.#space.written(this.#start);
     return this.#start;
   }
@@ -304,6 +320,10 @@ export class Log {
   /** Remembers that the disk failed us; what is on it is unknown, so nothing more is accepted. Returns the error to throw. */
   fail(error: unknown): PgError {
     this.failure ??= error;
+    if (this.#gathering !== undefined) {
+      this.#gathering.failed = true;
+      this.#publish();
+    }
     return failed(this.#path, this.failure);
   }
 
@@ -414,6 +434,29 @@ export class Log {
     const error = this.#space.reserve(need + HEADROOM, this.#start);
     if (error === undefined || (freeing && need <= this.#space.reserved)) return;
     throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
+  }
+
+  /** Whoever takes over from here finds everything that is in memory now. */
+  #publish(): void {
+    const openAt = this.#openAt;
+    const openPayload = openAt < 0 ? 0 : peekPayload(this.#view, openAt);
+    this.#gathering!.publish(
+      this.#salt,
+      this.#start,
+      this.#used,
+      openAt,
+      openPayload,
+      this.#sequence,
+      this.#lastCommit,
+    );
+  }
+
+  #noteRequest({ requestLow, requestHigh, result }: Entry): void {
+    if (requestLow === 0 && requestHigh === 0) return;
+    const { request } = this.#gathering!;
+    request.low = requestLow;
+    request.high = requestHigh;
+    request.result = result;
   }
 
   /** The last entry gets its checksums and grows no more. */

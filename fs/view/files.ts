@@ -105,7 +105,7 @@ export class Files {
     const continues = ino === this.#lastIno && offset === this.#lastEnd && flags === this.#lastFlags;
     if (continues && log.canGrow(this.#lastSequence, length)) {
       journal.tick();
-      const place = log.grow(bytes, journal.entry.sec, journal.entry.nsec);
+      const place = log.grow(bytes, journal.entry);
       const delta = this.#lastBytes;
       this.#lastBytes += length;
       this.#lastEnd += length;
@@ -195,6 +195,7 @@ export class Files {
     fields.u64(srcOffset);
     fields.u64(dstOffset);
     fields.u64(bytes);
+    this.#journal.entry.result = bytes;
     this.#journal.append();
     return bytes;
   }

@@ -13,6 +13,8 @@ export class Journal {
   readonly log: Log | null;
   /** The entry in the making; its time is the operation's. */
   readonly entry = new Entry();
+  /** The request in hand, as the kernel numbers it (two halves); 0 outside of one. */
+  readonly request = { low: 0, high: 0 };
   readonly #state: State;
   readonly #reader = new FieldReader();
   readonly #clock = new Clock();
@@ -33,14 +35,17 @@ export class Journal {
     this.writable();
     this.entry.type = type;
     this.entry.flags = flags;
+    this.entry.result = 0;
     this.tick();
     this.fields.at = 0;
     return this.fields;
   }
 
-  /** Sets the entry's time to now. */
+  /** Sets the entry's time to now, and its request to the one in hand. */
   tick(): void {
     this.#clock.tick();
+    this.entry.requestLow = this.request.low;
+    this.entry.requestHigh = this.request.high;
     this.entry.sec = this.#clock.sec;
     this.entry.nsec = this.#clock.nsec;
   }

@@ -66,6 +66,7 @@ export function create(
   fields.u32(inheritsGroup ? above.gid : caller.gid);
   fields.u32(rdev);
   fields.text(name);
+  journal.entry.result = ino;
   journal.append(target);
   return ino;
 }

@@ -226,7 +226,10 @@ describe('a log', () => {
     const { lastSequence } = log;
     for (let i = 0; i < 100; i++) {
       assert.ok(log.canGrow(lastSequence, 100));
-      assert.equal(log.grow(Buffer.alloc(100, 2 + i), 1_700_000_001, i), at + 100 + i * 100);
+      assert.equal(
+        log.grow(Buffer.alloc(100, 2 + i), Object.assign(new Entry(), { sec: 1_700_000_001, nsec: i })),
+        at + 100 + i * 100,
+      );
     }
     const into = Buffer.alloc(100);
     log.readPayload(at, 10_100, 5000, into, 0, 100);

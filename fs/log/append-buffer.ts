@@ -1,0 +1,144 @@
+import { entryBytes, isOfRequest, peekFields, putLengths, putRequest } from './entry.ts';
+import { viewOf } from './scanner.ts';
+
+/** Room for entries: they are in memory only until the next flush, or until this is full. */
+export const BUFFER_BYTES = 4 << 20;
+/** What is before the room in the memory. */
+const HEADER_SPACE = 4096;
+/** 'pgab' and a version: memory that holds anything else holds nothing. */
+const MAGIC = 0x62616770;
+const VERSION = 1;
+/** Words of the header: magic, version, and which of the two states counts (0: none yet). */
+const WORD = { magic: 0, version: 1, selected: 2 } as const;
+/** Where the two states lie, and what each has, as f64. */
+const STATES_AT = 64;
+const FIELD = {
+  salt: 0,
+  start: 1,
+  used: 2,
+  openAt: 3,
+  openPayload: 4,
+  sequence: 5,
+  lastCommit: 6,
+  requestLow: 7,
+  requestHigh: 8,
+  result: 9,
+  failed: 10,
+} as const;
+const FIELDS = 11;
+
+/** The request whose entry was appended last: the kernel's number for it (two halves), and what its answer cannot be made without. */
+export interface LastRequest {
+  low: number;
+  high: number;
+  /** The inode that it made, or the bytes that it copied. */
+  result: number;
+}
+
+/** What whoever wrote last said of the buffer. */
+export interface Gathered {
+  /** Where the room's first byte belongs in the log's file; everything before is written. */
+  start: number;
+  used: number;
+  /** Place in the room of the entry that has no checksum yet, -1 if none, and its payload's bytes. */
+  openAt: number;
+  openPayload: number;
+  /** Number of the next entry. */
+  sequence: number;
+  /** Where the last commit entry ends. */
+  lastCommit: number;
+}
+
+/**
+ * The memory that a log's entries gather in until they are written. It can be memory that outlives the process (`fs/shared-memory.ts`): then
+ * whoever takes the log over finds in it everything that was acknowledged. So what of it counts is said by a state which is replaced as a whole, by
+ * one store: killed at any instruction, the process leaves the state before an append or the state after it.
+ *
+ * Layout, in the machine's byte order: u32 'pgab', u32 version, u32 which state counts (1 or 2); two states of 11 f64 at 64 and 152;
+ * the entries from 4,096.
+ */
+export class AppendBuffer {
+  static readonly BYTES = HEADER_SPACE + BUFFER_BYTES;
+  /** The room. */
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  /** Goes out with the next state. */
+  readonly request: LastRequest = { low: 0, high: 0, result: 0 };
+  failed = false;
+  readonly #words: Int32Array;
+  readonly #states: readonly [Float64Array, Float64Array];
+
+  /** `memory` has BYTES, zeros when nobody has used it; the default is of this process alone. */
+  constructor(memory: ArrayBuffer = new ArrayBuffer(AppendBuffer.BYTES)) {
+    this.bytes = Buffer.from(memory, HEADER_SPACE, BUFFER_BYTES);
+    this.view = viewOf(this.bytes);
+    this.#words = new Int32Array(memory, 0, 16);
+    this.#states = [0, 1].map((i) => new Float64Array(memory, STATES_AT + i * FIELDS * 8, FIELDS)) as [
+      Float64Array,
+      Float64Array,
+    ];
+  }
+
+  /** Everything up to here counts, from this instant on. */
+  publish(
+    salt: number,
+    start: number,
+    used: number,
+    openAt: number,
+    openPayload: number,
+    sequence: number,
+    lastCommit: number,
+  ): void {
+    const words = this.#words;
+    const next = words[WORD.selected] === 1 ? 1 : 0;
+    const state = this.#states[next]!;
+    state[FIELD.salt] = salt;
+    state[FIELD.start] = start;
+    state[FIELD.used] = used;
+    state[FIELD.openAt] = openAt;
+    state[FIELD.openPayload] = openPayload;
+    state[FIELD.sequence] = sequence;
+    state[FIELD.lastCommit] = lastCommit;
+    state[FIELD.requestLow] = this.request.low;
+    state[FIELD.requestHigh] = this.request.high;
+    state[FIELD.result] = this.request.result;
+    state[FIELD.failed] = this.failed ? 1 : 0;
+    words[WORD.magic] = MAGIC;
+    words[WORD.version] = VERSION;
+    Atomics.store(words, WORD.selected, next + 1);
+  }
+
+  /**
+   * What another process left here of the log with this salt: undefined when nobody did. Then `request` and `failed` are as it left them, and the entries in the room
+   * are whole but for the checksums of the one at `openAt`.
+   */
+  takeOver(salt: number): Gathered | undefined {
+    const words = this.#words;
+    const selected = words[WORD.selected]!;
+    if (words[WORD.magic] !== MAGIC || words[WORD.version] !== VERSION || (selected !== 1 && selected !== 2))
+      return undefined;
+    const state = this.#states[selected - 1]!;
+    if (state[FIELD.salt] !== salt) return undefined;
+    this.request.low = state[FIELD.requestLow]!;
+    this.request.high = state[FIELD.requestHigh]!;
+    this.request.result = state[FIELD.result]!;
+    this.failed = state[FIELD.failed] !== 0;
+    const openAt = state[FIELD.openAt]!;
+    const openPayload = state[FIELD.openPayload]!;
+    if (openAt >= 0) this.#closeUp(openAt, openPayload);
+    return {
+      start: state[FIELD.start]!,
+      used: state[FIELD.used]!,
+      openAt,
+      openPayload,
+      sequence: state[FIELD.sequence]!,
+      lastCommit: state[FIELD.lastCommit]!,
+    };
+  }
+
+  /** The entry that could still grow may have been half grown: it gets the lengths that the state says, and the request that it grew by. */
+  #closeUp(at: number, payloadBytes: number): void {
+    putLengths(this.view, at, entryBytes(peekFields(this.view, at), payloadBytes), payloadBytes);
+    if (isOfRequest(this.view, at)) putRequest(this.view, at, this.request.low, this.request.high);
+  }
+}
