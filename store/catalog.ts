@@ -6,6 +6,32 @@ import type { Table } from './table.ts';
 /** What the collector has put on a thing of the store (docs/formats/store.md, table `condemned`). */
 export type Mark = 'c' /* content */ | 'n' /* node */ | 's' /* sector */ | 'x'; /* file to be unlinked */
 
+/** How the file of a sector lies on the disk: as it was written, packed, or left as it is because packing it does not pay. */
+export type SectorForm = (typeof FORMS)[number];
+const FORMS = ['plain', 'packed', 'incompressible'] as const;
+
+/** What the table `sectors` says of one. */
+export interface SectorRecord {
+  /** Bytes before its zero tail. */
+  used: number;
+  form: SectorForm;
+}
+
+export function encodeSectorRecord({ used, form }: SectorRecord): Buffer {
+  const value = Buffer.allocUnsafe(5);
+  value.writeUInt32LE(used);
+  value[4] = FORMS.indexOf(form);
+  return value;
+}
+
+/** What `encodeSectorRecord` encoded; CORRUPT_INDEX for what cannot be one. */
+export function decodeSectorRecord(value: Buffer): SectorRecord {
+  const form = FORMS[value[4] ?? FORMS.length];
+  if (form === undefined)
+    throw new PgError('CORRUPT_INDEX', `a sector's record of ${value.length} bytes is in the index`);
+  return { used: value.readUInt32LE(0), form };
+}
+
 /** Key of a mark in the table `condemned`. */
 export function markKey(mark: Mark, key: Uint8Array): Buffer {
   const out = Buffer.allocUnsafe(1 + key.length);
@@ -43,7 +69,8 @@ export class Catalog {
 
   /** Data bytes of a sector's file, or undefined if it is not here. */
   sectorBytes(root: Uint8Array): number | undefined {
-    return this.sectors.get(root)?.readUInt32LE(0);
+    const value = this.sectors.get(root);
+    return value && decodeSectorRecord(value).used;
   }
 
   /** The extents of the content with this key, to be relied on. */
@@ -81,16 +108,14 @@ export class Catalog {
     if (this.condemned.has(key)) this.index.transaction(() => this.condemned.remove(key));
   }
 
-  /** Records a sector whose file, with `used` bytes before its zero tail, is in place. Call it inside a transaction. */
-  putSector(root: Uint8Array, used: number): void {
+  /** Records a sector whose file is in place. Call it inside a transaction. */
+  putSector(root: Uint8Array, record: SectorRecord): void {
     this.condemned.remove(markKey('x', root));
     if (this.sectors.has(root)) {
       this.condemned.remove(markKey('s', root));
       return;
     }
-    const value = Buffer.allocUnsafe(4);
-    value.writeUInt32LE(used);
-    this.sectors.put(root, value);
+    this.sectors.put(root, encodeSectorRecord(record));
   }
 
   /**

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ContentRef, type Extent, isZeroSector } from './content.ts';
+import { UnitCache } from './packed.ts';
 import { SectorFile } from './sector.ts';
 
 /**
@@ -11,6 +12,8 @@ const AHEAD = 4;
 const SEQUENTIAL_BYTES = 1 << 20;
 /** Sector files kept open by one thread: each costs a descriptor and 12 KiB. */
 const OPEN_SECTORS = 256;
+/** Unpacked blocks of 64 KiB kept by one thread: 4 MiB. Small files lie in them as they lay in the layer, and are read in such an order. */
+const KEPT_UNITS = 64;
 
 /** Sector files open for reading, the least recently used closed first. One for each store of a thread. */
 export class SectorCache {
@@ -18,6 +21,7 @@ export class SectorCache {
   private latest = '';
   private latestFile: SectorFile | undefined;
   private readonly pathOf: (root: Uint8Array) => string;
+  private readonly units = new UnitCache(KEPT_UNITS);
 
   constructor(pathOf: (root: Uint8Array) => string) {
     this.pathOf = pathOf;
@@ -33,7 +37,7 @@ export class SectorCache {
     if (file) {
       this.files.delete(key);
     } else {
-      file = new SectorFile(this.pathOf(root), root);
+      file = new SectorFile(this.pathOf(root), root, this.units);
       if (this.files.size >= OPEN_SECTORS) {
         const [oldest, oldestFile] = this.files.entries().next().value!;
         this.files.delete(oldest);

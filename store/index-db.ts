@@ -9,8 +9,8 @@ import { diskError, isDiskFull } from './sector.ts';
 import { Snapshots } from './snapshots.ts';
 import { Table, type TableHost } from './table.ts';
 
-/** Version of everything below `roots.data`; a store of a newer one is refused. */
-export const STORE_VERSION = 1;
+/** Version of everything below `roots.data`; a store of another one is refused. */
+export const STORE_VERSION = 2;
 
 /** Address space, not memory nor disk: the index may grow to this without remapping under readers. */
 const MAP_BYTES = 2 ** 40;
@@ -34,7 +34,7 @@ export interface Index {
   close(): Promise<void>;
 }
 
-/** Opens the index, checks its version. NEWER_STORE, STORE_MISSING (read-only and not there). */
+/** Opens the index, checks its version. NEWER_STORE, OLDER_STORE, STORE_MISSING (read-only and not there). */
 export function openIndex(roots: Roots, readOnly: boolean): Index {
   const path = indexDir(roots);
   if (!readOnly) mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -111,15 +111,9 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
     const value = Buffer.alloc(4);
     value.writeUInt32LE(STORE_VERSION);
     meta.put('version', value);
-  } else if (version !== undefined && version > STORE_VERSION) {
+  } else if (version !== undefined && version !== STORE_VERSION) {
     void env.close();
-    throw new PgError(
-      'NEWER_STORE',
-      `the store at ${roots.data} has format ${version}, this pg knows ${STORE_VERSION}`,
-      {
-        hint: 'use a newer pg, or another --root',
-      },
-    );
+    throw otherVersion(roots, version);
   }
   return {
     table,
@@ -142,6 +136,19 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
       await env.close();
     },
   };
+}
+
+function otherVersion(roots: Roots, version: number): PgError {
+  const newer = version > STORE_VERSION;
+  return new PgError(
+    newer ? 'NEWER_STORE' : 'OLDER_STORE',
+    `the store at ${roots.data} has format ${version}, this pg ${newer ? 'knows' : 'needs'} ${STORE_VERSION}`,
+    {
+      hint: newer
+        ? 'use a newer pg, or another --root'
+        : 'export its images with the pg that wrote it and import them again, or use another --root',
+    },
+  );
 }
 
 function versionOf(meta: Table, path: string): number | undefined {

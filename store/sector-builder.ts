@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import { SECTOR_BYTES } from '../mdm/merkle.ts';
-import type { Catalog } from './catalog.ts';
+import type { Catalog, SectorForm } from './catalog.ts';
 import { contentKey, type ContentRef, type Extent, isZeroSector, mergeHoles, ZERO_SECTOR_ROOT } from './content.ts';
 import { checkExtents } from './content-check.ts';
 import { sectorKey } from './content-reader.ts';
@@ -37,6 +37,7 @@ export class SectorBuilder {
   private readonly catalog: Catalog;
   private readonly places: SectorPlaces;
   private readonly lease: Lease;
+  private readonly packLevel: number | null;
   private readonly pool = new SectorPool();
 
   private readonly free: Slot[] = [];
@@ -51,7 +52,7 @@ export class SectorBuilder {
   /** What `finish` will record, by key. */
   private readonly contents = new Map<string, { key: Buffer; items: readonly Item[] }>();
   private readonly foreign: { ref: ContentRef; extents: readonly Extent[] }[] = [];
-  private readonly sectors = new Map<string, { root: Uint8Array; used: number }>();
+  private readonly sectors = new Map<string, { root: Uint8Array; used: number; form: SectorForm }>();
   /** Items of this import that are to be stored, by the key of their bytes. */
   private readonly fresh = new Map<string, Item>();
 
@@ -60,7 +61,9 @@ export class SectorBuilder {
   private error: Error | undefined;
   private ended = false;
 
-  constructor(index: Index, catalog: Catalog, places: SectorPlaces, lease: Lease) {
+  /** `packLevel`: zstd's level to pack sectors at while they are written, or null. */
+  constructor(index: Index, catalog: Catalog, places: SectorPlaces, lease: Lease, packLevel: number | null) {
+    this.packLevel = packLevel;
     this.index = index;
     this.catalog = catalog;
     this.places = places;
@@ -278,10 +281,13 @@ export class SectorBuilder {
   private async storeSector(slot: Slot, root: Uint8Array, used: number): Promise<void> {
     const name = sectorKey(root);
     if (isZeroSector(root) || this.sectors.has(name) || this.catalog.claimSector(root)) return;
-    this.sectors.set(name, { root, used });
+    const sector = { root, used, form: 'plain' as SectorForm };
+    this.sectors.set(name, sector);
     const temporary = join(this.places.temporaryDir, `${this.lease.id}-${this.stats.sectors++}`);
     this.settler.expect(temporary);
-    await this.pool.run({ kind: 'write', buffer: slot.buffer, used, path: temporary });
+    const level = this.packLevel;
+    const { packed } = await this.pool.run({ kind: 'write', buffer: slot.buffer, used, path: temporary, level });
+    if (level !== null) sector.form = packed === true ? 'packed' : 'incompressible';
     await this.settler.settle(temporary, root);
   }
 
@@ -353,7 +359,7 @@ export class SectorBuilder {
     );
     await this.settler.syncNames();
     this.index.transaction(() => {
-      for (const { root, used } of this.sectors.values()) this.catalog.putSector(root, used);
+      for (const { root, used, form } of this.sectors.values()) this.catalog.putSector(root, { used, form });
       for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
       for (const { ref, extents } of this.foreign) {
         if (ref.size > 0) this.catalog.putContent(contentKey(ref), mergeHoles(extents));

@@ -3,8 +3,9 @@ import { input } from '../mdm/kernel/kernel.ts';
 import { inputSector, SECTOR_BYTES } from '../mdm/merkle.ts';
 import { isZeroSector } from './content.ts';
 import type { SectorJob, SectorResult } from './sector-pool.ts';
-import { badBlocks, diskError, SECTOR_FILE_BYTES, writeSectorFile } from './sector.ts';
+import { decodeSectorFile, diskError, isPackedFile, syncFile, writePackedFile, writeSectorFile } from './sector.ts';
 
+const NO_ROOT = new Uint8Array(0);
 const ZEROS = Buffer.alloc(SECTOR_BYTES);
 
 function spansOf(pairs: Uint32Array): { offset: number; length: number }[] {
@@ -29,20 +30,36 @@ export function runSectorJob(job: SectorJob): SectorResult {
     }
     case 'write':
       try {
-        writeSectorFile(job.path, new Uint8Array(job.buffer), job.used);
+        const bytes = new Uint8Array(job.buffer);
+        const packed = job.level !== null && writePackedFile(job.path, bytes, job.used, job.level);
+        if (!packed) writeSectorFile(job.path, bytes, job.used);
+        return { root: NO_ROOT, contentRoots: [], zero: [], packed };
       } catch (cause) {
         throw diskError(cause, `cannot write sector file ${job.path}`);
       }
-      return { root: new Uint8Array(0), contentRoots: [], zero: [] };
     case 'check': {
-      const file = readFileSync(job.path);
-      if (file.length !== SECTOR_FILE_BYTES) return { root: new Uint8Array(0), contentRoots: [], zero: [], bad: [-1] };
-      const bad = badBlocks(file);
-      input.set(file.subarray(0, SECTOR_BYTES));
+      const bad = decodeSectorFile(readFileSync(job.path), input);
+      if (bad[0] === -1) return { root: NO_ROOT, contentRoots: [], zero: [], bad };
       const { root, contentRoots } = inputSector(SECTOR_BYTES, spansOf(job.spans));
       return { root, contentRoots, zero: [], bad };
     }
+    case 'pack':
+      return { root: NO_ROOT, contentRoots: [], zero: [], ...pack(job) };
     default:
       return job satisfies never;
+  }
+}
+
+/** Packs the sector file at `path` into one at `temporary`, durably, if that is worth it and not done yet. Nothing is said of one that does not have its checksums. */
+function pack({ path, temporary, used, level }: SectorJob & { kind: 'pack' }): { packed?: boolean } {
+  const file = readFileSync(path);
+  if (isPackedFile(file)) return { packed: true };
+  if (decodeSectorFile(file, input).length > 0) return {};
+  try {
+    if (!writePackedFile(temporary, input, used, level)) return { packed: false };
+    syncFile(temporary);
+    return { packed: true };
+  } catch (cause) {
+    throw diskError(cause, `cannot write sector file ${temporary}`);
   }
 }

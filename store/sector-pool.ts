@@ -14,7 +14,10 @@ export type SectorJob =
       used: number;
       spans: Uint32Array;
     }
-  | { kind: 'write'; buffer: SharedArrayBuffer; used: number; path: string }
+  /** `level` of zstd to pack it at where that pays, or null. */
+  | { kind: 'write'; buffer: SharedArrayBuffer; used: number; path: string; level: number | null }
+  /** Packs the file at `path` into one at `temporary`, synced, unless it is packed, damaged, or that does not pay. */
+  | { kind: 'pack'; path: string; temporary: string; used: number; level: number }
   /** Reads a sector file whole, and names the blocks without their checksum (-1: the file has the wrong size). */
   | { kind: 'check'; path: string; spans: Uint32Array };
 
@@ -24,6 +27,8 @@ export interface SectorResult {
   /** For each content whether it is all zeros. */
   zero: boolean[];
   bad?: number[];
+  /** Of `pack`: the packed file is there. */
+  packed?: boolean;
 }
 
 export type SectorAnswer = { result: SectorResult } | { error: PgErrorData };
@@ -50,9 +55,14 @@ const JOBS_PER_THREAD = 2;
 export class SectorPool {
   private readonly threads: { worker: Worker; tasks: Task[] }[] = [];
   private readonly queue: Task[] = [];
-  private readonly size = Math.min(THREADS_MAX, availableParallelism());
+  private readonly size: number;
   private closed = false;
   private done = 0;
+
+  /** `size`: the threads it may have. */
+  constructor(size = Math.min(THREADS_MAX, availableParallelism())) {
+    this.size = size;
+  }
 
   /** Does `job` in a thread; rejects with what it threw there. */
   run(job: SectorJob): Promise<SectorResult> {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import {
   closeSync,
   fdatasyncSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -16,14 +17,24 @@ import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { PgError } from '../mdm/error.ts';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
+import {
+  PACKED_HEAD_BYTES,
+  type PackedUnit,
+  packSector,
+  readPackedHead,
+  UNIT_BYTES,
+  type UnitCache,
+  unpackSector,
+  unpackUnit,
+} from './packed.ts';
 import { adviseWillNeed } from './read-ahead.ts';
 
 /** Blocks of a sector: each has a CRC of its own. */
 const BLOCKS = SECTOR_BYTES / BLOCK_BYTES;
 /** The table that follows the data: one little-endian CRC32 for each block. */
 const TABLE_BYTES = BLOCKS * 4;
-/** Size of every sector file (docs/formats/sector.md). */
-export const SECTOR_FILE_BYTES = SECTOR_BYTES + TABLE_BYTES;
+/** Size of every sector file that is not packed (docs/formats/sector.md). */
+const SECTOR_FILE_BYTES = SECTOR_BYTES + TABLE_BYTES;
 
 /**
  * Bytes of one write. A larger one has Linux 6.18's ext4 look for as large a piece of free memory for the page cache,
@@ -68,6 +79,22 @@ export function writeSectorFile(path: string, data: Uint8Array, used: number): v
   }
 }
 
+/**
+ * Writes the packed form of a sector (packed.ts) if that saves enough; false, and no file, if not. Not synced. File-system errors are thrown as they are.
+ */
+export function writePackedFile(path: string, data: Uint8Array, used: number, level: number): boolean {
+  const packed = packSector(data, used, level);
+  if (packed === undefined) return false;
+  const fd = openSync(path, 'w', 0o600);
+  try {
+    for (let at = 0; at < packed.length; at += WRITE_BYTES)
+      writeFully(fd, packed, at, Math.min(packed.length, at + WRITE_BYTES));
+  } finally {
+    closeSync(fd);
+  }
+  return true;
+}
+
 /** Bytes `from` to `to` of `bytes`, at `from + shift` of the file. */
 function writeFully(fd: number, bytes: Uint8Array, from: number, to: number, shift = 0): void {
   for (let at = from; at < to;) at += writeSync(fd, bytes, at, to - at, at + shift);
@@ -98,6 +125,11 @@ export function placeSectorFile(
   }
 }
 
+/** Makes the bytes of a file durable, as fdatasync(2). */
+export function syncFile(path: string): void {
+  syncPath(path, fdatasyncSync);
+}
+
 function syncPath(path: string, sync: (fd: number) => void): void {
   const fd = openSync(path, 'r');
   try {
@@ -107,8 +139,13 @@ function syncPath(path: string, sync: (fd: number) => void): void {
   }
 }
 
-/** The blocks of a whole sector file that do not have their checksum. */
-export function badBlocks(file: Buffer): number[] {
+/**
+ * Puts the 4 MiB of a sector, whose file in either form is `file`, at the beginning of `into`; answers with the numbers of the 4 KiB blocks that do not have their
+ * checksum, or [-1] when the file has the wrong size or no head.
+ */
+export function decodeSectorFile(file: Buffer, into: Uint8Array): number[] {
+  if (file.length !== SECTOR_FILE_BYTES) return unpackSector(file, into);
+  into.set(file.subarray(0, SECTOR_BYTES));
   const bad: number[] = [];
   for (let block = 0; block < BLOCKS; block++) {
     const crc = crc32(file.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES));
@@ -117,21 +154,33 @@ export function badBlocks(file: Buffer): number[] {
   return bad;
 }
 
-/** A sector file opened for checked reads. */
+/** Whether these are the bytes of a packed file. */
+export const isPackedFile = (file: Buffer): boolean => file.length !== SECTOR_FILE_BYTES;
+
+/** Sector files opened so far by this thread: their numbers tell their blocks apart in the cache. */
+let opened = 0;
+
+/** A sector file opened for checked reads; which form it has is of no concern to whoever reads. */
 export class SectorFile {
   readonly path: string;
   private readonly fd: number;
   private readonly root: Uint8Array;
+  private readonly fileBytes: number;
+  private readonly units: UnitCache;
+  private readonly number = opened++;
   /** Read with the first block, not at open: a file that was opened to be read ahead makes nobody wait. */
   private table: Uint32Array | undefined;
+  private head: PackedUnit[] | undefined;
   private readonly edges = Buffer.allocUnsafeSlow(2 * BLOCK_BYTES);
 
-  /** MISSING_SECTOR if the file is not there. */
-  constructor(path: string, root: Uint8Array) {
+  /** `units`: where unpacked blocks are kept. MISSING_SECTOR if the file is not there. */
+  constructor(path: string, root: Uint8Array, units: UnitCache) {
     this.path = path;
     this.root = root;
+    this.units = units;
     try {
       this.fd = openSync(path, 'r');
+      this.fileBytes = fstatSync(this.fd).size;
     } catch (cause) {
       const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
       if (!missing) throw diskError(cause, `cannot open sector file ${path}`);
@@ -148,7 +197,7 @@ export class SectorFile {
 
   /** Has the kernel begin to read the whole file; returns at once. */
   readAhead(): void {
-    adviseWillNeed(this.fd, 0, SECTOR_FILE_BYTES);
+    adviseWillNeed(this.fd, 0, this.fileBytes);
   }
 
   /**
@@ -157,11 +206,44 @@ export class SectorFile {
    */
   read(into: Uint8Array, at: number, offset: number, length: number): void {
     try {
-      this.readBlocks(into, at, offset, length);
+      if (this.fileBytes === SECTOR_FILE_BYTES) this.readBlocks(into, at, offset, length);
+      else this.readUnits(into, at, offset, length);
     } catch (error) {
       into.fill(0, at, at + length); // what did not pass its check does not stay in the caller's buffer
       throw error;
     }
+  }
+
+  /** From a packed file: the blocks of 64 KiB that the bytes lie in are unpacked, checked, and kept for the next read. */
+  private readUnits(into: Uint8Array, at: number, offset: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const within = (offset + done) % UNIT_BYTES;
+      const part = Math.min(length - done, UNIT_BYTES - within);
+      into.set(this.unit((offset + done - within) / UNIT_BYTES).subarray(within, within + part), at + done);
+      done += part;
+    }
+  }
+
+  private unit(unit: number): Buffer {
+    const key = this.number * (SECTOR_BYTES / UNIT_BYTES) + unit;
+    const kept = this.units.get(key);
+    if (kept) return kept;
+    const { at, stored, crc } = (this.head ??= this.readHead())[unit]!;
+    const packed = Buffer.allocUnsafe(stored);
+    const block = unit * (UNIT_BYTES / BLOCK_BYTES);
+    this.readFully(packed, 0, stored, at, block);
+    const bytes = unpackUnit(packed, crc);
+    if (!bytes) throw this.corrupt(block, 'does not have its checksum');
+    this.units.put(key, bytes);
+    return bytes;
+  }
+
+  private readHead(): PackedUnit[] {
+    const bytes = Buffer.alloc(PACKED_HEAD_BYTES);
+    if (this.fileBytes >= PACKED_HEAD_BYTES) this.readFully(bytes, 0, PACKED_HEAD_BYTES, 0, BLOCKS);
+    const head = readPackedHead(bytes, this.fileBytes);
+    if (typeof head === 'string') throw this.corrupt(BLOCKS, head);
+    return head;
   }
 
   private readBlocks(into: Uint8Array, at: number, offset: number, length: number): void {
@@ -210,14 +292,20 @@ export class SectorFile {
     into.set(tailBlock.subarray(0, tailBytes), at + length - tailBytes);
   }
 
-  private readFully(into: Uint8Array, at: number, length: number, position: number): void {
+  private readFully(
+    into: Uint8Array,
+    at: number,
+    length: number,
+    position: number,
+    block = position / BLOCK_BYTES,
+  ): void {
     let got: number;
     try {
       got = readSync(this.fd, into, at, length, position);
     } catch (cause) {
-      throw this.corrupt(position / BLOCK_BYTES, `cannot be read: ${(cause as Error).message}`, cause);
+      throw this.corrupt(block, `cannot be read: ${(cause as Error).message}`, cause);
     }
-    if (got !== length) throw this.corrupt(position / BLOCK_BYTES, 'is cut off');
+    if (got !== length) throw this.corrupt(block, 'is cut off');
   }
 
   /**
@@ -245,7 +333,7 @@ export class SectorFile {
   }
 
   private corrupt(block: number, what: string, cause?: unknown): PgError {
-    const where = block === BLOCKS ? 'the checksum table' : `block ${block}`;
+    const where = block === BLOCKS ? 'the table of its blocks' : `block ${block}`;
     return new PgError('CORRUPT_SECTOR', `sector ${hex(this.root)}: ${where} ${what} (${this.path})`, {
       hint: "run 'pg verify'; import or fetch the image again",
       ...(cause === undefined ? {} : { cause }),

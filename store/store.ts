@@ -18,7 +18,8 @@ import { type Index, openIndex } from './index-db.ts';
 import { verifyHost } from './host/verify-host.ts';
 import { beginLease, type Lease } from './lease.ts';
 import { leasesDir, type Roots, sectorsDir } from './paths.ts';
-import { SectorBuilder } from './sector-builder.ts';
+import { type PackResult, packSectors } from './pack.ts';
+import { SectorBuilder, type SectorPlaces } from './sector-builder.ts';
 import { placeSectorFile } from './sector.ts';
 import type { Table } from './table.ts';
 import { type StoreUsage, usageOf } from './usage.ts';
@@ -182,7 +183,7 @@ export class Store {
       placeSectorFile(join(this.temporaryDir(), lease.id), this.sectorPath(root), whole, data.length, () =>
         this.catalog.keepFile(root),
       );
-      this.transaction(() => this.catalog.putSector(root, data.length));
+      this.transaction(() => this.catalog.putSector(root, { used: data.length, form: 'plain' }));
     } finally {
       lease.release();
     }
@@ -190,11 +191,12 @@ export class Store {
 
   /**
    * Begins an import. The writer holds a lease until it ends; whoever makes records after that needs one of his own
-   * that began before.
+   * that began before. `packLevel`: zstd's level to pack sectors at where that pays; null: `pack` does that later.
    */
-  writer(purpose = 'import'): ContentWriter {
-    const places = { pathOf: (root: Uint8Array) => this.sectorPath(root), temporaryDir: this.temporaryDir() };
-    return new ContentWriter(new SectorBuilder(this.index, this.catalog, places, this.lease(purpose)));
+  writer(purpose = 'import', packLevel: number | null = null): ContentWriter {
+    return new ContentWriter(
+      new SectorBuilder(this.index, this.catalog, this.places(), this.lease(purpose), packLevel),
+    );
   }
 
   // --- housekeeping ---
@@ -226,6 +228,17 @@ export class Store {
   /** What is in the store and what of it no content uses. Reads the whole contents table. */
   usage(): StoreUsage {
     return usageOf(this.index, (root) => this.sectorPath(root));
+  }
+
+  /**
+   * Packs what nobody has tried to pack yet, with so many threads (default: all processors). Safe beside anything, and stopped at any moment. DISK_FULL.
+   */
+  async pack(threads?: number, signal?: AbortSignal): Promise<PackResult> {
+    return packSectors(this.index, this.places(), () => this.lease('pack sectors'), threads, signal);
+  }
+
+  private places(): SectorPlaces {
+    return { pathOf: (root) => this.sectorPath(root), temporaryDir: this.temporaryDir() };
   }
 
   private temporaryDir(): string {

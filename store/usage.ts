@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import { decodeSectorRecord } from './catalog.ts';
 import { contentOfKey, decodeExtents, isZeroSector } from './content.ts';
 import { sectorKey } from './content-reader.ts';
 import type { Index } from './index-db.ts';
@@ -31,7 +32,7 @@ export function usageOf(index: Index, pathOf: (root: Uint8Array) => string): Sto
   };
   for (const { key, value } of index.table('sectors').range()) {
     usage.sectors++;
-    usage.sectorBytes += value.readUInt32LE(0);
+    usage.sectorBytes += decodeSectorRecord(value).used;
     // st_blocks counts 512 bytes each (stat(2)).
     usage.diskBytes += (statSync(pathOf(key), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
   }

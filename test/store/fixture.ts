@@ -49,3 +49,21 @@ export function readAll(store: Store, ref: ContentRef): Buffer {
   const count = store.readContentAt(ref, bytes, 0);
   return bytes.subarray(0, count);
 }
+
+/** Repeatable bytes that compress to less than half: words in an order that does not repeat. */
+export function prose(size: number, seed: number): Buffer {
+  const words = noise(65_536, seed ^ 0x5eed)
+    .toString('hex')
+    .match(/.{3,9}/g)!;
+  const parts: string[] = [];
+  let x = Math.imul(seed, 2654435761) | 1;
+  for (let length = 0; length < size;) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    const word = words[(x >>> 0) % 700]!;
+    parts.push(word);
+    length += word.length + 1;
+  }
+  return Buffer.from(parts.join(' ').padEnd(size)).subarray(0, size);
+}

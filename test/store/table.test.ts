@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { Worker } from 'node:worker_threads';
 import { isPgError } from '../../mdm/error.ts';
+import { STORE_VERSION } from '../../store/index-db.ts';
 import { openStore } from '../../store/store.ts';
 import { Place } from './fixture.ts';
 
@@ -74,15 +75,20 @@ describe('store: tables', () => {
     assert.ok(table.get('large')!.equals(large));
   });
 
-  it('refuses a store of a newer format, and one that is not there when only reading', () => {
+  it('refuses a store of another format, and one that is not there when only reading', () => {
     const store = place.open();
-    const version = Buffer.alloc(4);
-    version.writeUInt32LE(2);
-    store.table('meta').put('version', version);
-    assert.throws(
-      () => place.open(),
-      (error) => isPgError(error, 'NEWER_STORE'),
-    );
+    for (const [other, code] of [
+      [STORE_VERSION + 1, 'NEWER_STORE'],
+      [1, 'OLDER_STORE'],
+    ] as const) {
+      const version = Buffer.alloc(4);
+      version.writeUInt32LE(other);
+      store.table('meta').put('version', version);
+      assert.throws(
+        () => place.open(),
+        (error) => isPgError(error, code) && error.hint !== undefined,
+      );
+    }
     const nowhere = { ...place.roots, data: `${place.dir}/nowhere` };
     assert.throws(
       () => openStore(nowhere, { readOnly: true }),
