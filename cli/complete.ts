@@ -5,7 +5,7 @@ import { listContainers } from '../runtime/containers.ts';
 import { listPeers } from '../grid/peers.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore } from '../store/store.ts';
-import { withImagePath } from './image-path.ts';
+import { withFilePath } from './image-path.ts';
 import { wordOfPath } from './paths.ts';
 
 /** What the first plain word of a command names. */
@@ -70,7 +70,7 @@ async function namesFor(roots: Roots, id: string, index: number): Promise<string
 async function imagePaths(roots: Roots, typed: string): Promise<string[]> {
   if (!typed.includes(':/')) return imageNames(roots).map((name) => `${name}:/`);
   const directory = typed.slice(0, typed.lastIndexOf('/') + 1);
-  return withImagePath(roots, directory, (found, tree) =>
+  return withFilePath(roots, directory, (found, { tree }) =>
     [...entriesOf(tree, found)].map(
       ({ name, inode }) => `${directory}${wordOfPath(name)}${isDirectoryMode(inode.mode) ? '/' : ''}`,
     ),

@@ -1,43 +1,93 @@
-import { getImage, SCRATCH } from '../layers/images.ts';
+import { findImage, getImage, SCRATCH } from '../layers/images.ts';
 import { type Found, resolveTreePath } from '../layers/tree-path.ts';
-import { openTree, type Tree } from '../layers/tree.ts';
+import { type LowerInode, openTree, type Tree } from '../layers/tree.ts';
+import { isPgError } from '../mdm/error.ts';
+import type { State } from '../fs/view/state.ts';
+import { locate, withFilesAt } from '../runtime/history.ts';
+import type { OpenContent } from '../store/content-reader.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore, type Store } from '../store/store.ts';
-import { pathOfWord } from './paths.ts';
+import { parsePlace, type Place } from './place.ts';
 
-/** `IMAGE:/PATH` as it is typed: the path begins at the first `:/`; without one it is the root. The path's bytes as latin1. */
-export function parseImagePath(word: string): { image: string; path: string } {
-  const at = word.indexOf(':/');
-  if (at < 0) return { image: word, path: '/' };
-  return { image: word.slice(0, at), path: pathOfWord(word.slice(at + 1), false) };
+/** Files that are looked at without being mounted: an image's, or a container's (or named mount's) at some position. */
+export interface Files {
+  tree: Tree;
+  /** 'image' or 'container', for messages. */
+  kind: 'image' | 'container';
+  /** Fills `into` from `offset` of a regular file; the bytes read, fewer only at its end. Every one has been checked. */
+  readAt(inode: LowerInode, offset: number, into: Uint8Array): number;
+  /** Of a container: its log and state, by which two of its files may be known to be equal without being read. */
+  at?: { dir: string; state: State };
 }
 
-/** Opens the tree of an image by name or id, gives it to `use`, and closes the store. IMAGE_NOT_FOUND. */
-export async function withImageTree<T>(
+/**
+ * Opens what a name means, gives it to `use`, and closes it: with a position a container, else an image, else a container as it is now. PgError
+ * IMAGE_NOT_FOUND, NO_SUCH_CONTAINER, and those of positions.
+ */
+export async function withFiles<T>(
   roots: Roots,
-  image: string,
-  use: (tree: Tree, store: Store) => T | Promise<T>,
+  { name, position }: Pick<Place, 'name' | 'position'>,
+  use: (files: Files, store: Store) => T | Promise<T>,
 ): Promise<T> {
   const store = openStore(roots, { readOnly: true });
   try {
-    return await use(treeOf(store, image), store);
+    const image = position === undefined ? imageFiles(store, name) : undefined;
+    if (image !== undefined) return await use(image, store);
+    const located = await locate(roots, name, position).catch((error: unknown) => {
+      // Neither: an image is what these commands are about first.
+      if (position === undefined && isPgError(error, 'NO_SUCH_CONTAINER')) throw imageNotFound(store, name);
+      throw error;
+    });
+    return await withFilesAt(store, located, ({ tree, state, read }) =>
+      use(
+        {
+          tree,
+          kind: 'container',
+          readAt: ({ ino }, offset, into) => read(ino, offset, into),
+          at: { dir: located.subject.dir, state },
+        },
+        store,
+      ),
+    );
   } finally {
     await store.close();
   }
 }
 
-/** The tree of an image, or of the reserved empty one. IMAGE_NOT_FOUND. */
-export const treeOf = (store: Store, image: string): Tree =>
-  openTree(store, image === SCRATCH ? null : getImage(store, image).treeRoot);
+function imageNotFound(store: Store, name: string): unknown {
+  try {
+    return getImage(store, name);
+  } catch (error) {
+    return error;
+  }
+}
 
-/** What `IMAGE:/PATH` leads to; see `resolveTreePath`. */
-export async function withImagePath<T>(
+/** The files of an image, or of the reserved empty one; undefined when there is none of this name. */
+function imageFiles(store: Store, name: string): Files | undefined {
+  const image = name === SCRATCH ? null : findImage(store, name);
+  if (image === undefined) return undefined;
+  let last: OpenContent | undefined;
+  return {
+    tree: openTree(store, image?.treeRoot ?? null),
+    kind: 'image',
+    readAt: ({ content }, offset, into) => {
+      if (content === undefined) return 0;
+      if (last?.ref.root !== content.root) last = store.openContent(content);
+      return last.readAt(into, offset);
+    },
+  };
+}
+
+/** What `NAME[@POSITION]:/PATH` leads to; without a path it is the root. See `resolveTreePath`. */
+export async function withFilePath<T>(
   roots: Roots,
   word: string,
-  use: (found: Found, tree: Tree, store: Store) => T | Promise<T>,
+  use: (found: Found, files: Files, store: Store) => T | Promise<T>,
 ): Promise<T> {
-  const { image, path } = parseImagePath(word);
-  return withImageTree(roots, image, (tree, store) => use(resolveTreePath(tree, path), tree, store));
+  const place = parsePlace(word);
+  return withFiles(roots, place, (files, store) =>
+    use(resolveTreePath(files.tree, place.path ?? '/', true, files.kind), files, store),
+  );
 }
 
 let watched = false;

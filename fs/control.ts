@@ -10,6 +10,8 @@ export interface MountWorkerData {
   treeRoot: Uint8Array | null;
   logDir: string | null;
   readOnly: boolean;
+  /** What of the log counts, when it is read-only. */
+  limit: number | null;
   writeback: boolean;
   /** The mounted FUSE device; the controller closes it when the thread has ended. */
   deviceFd: number;

@@ -27,6 +27,7 @@ export interface DaemonOptions {
   /** Hex, or null. */
   treeRoot: string | null;
   logDir: string | null;
+  limit: number | null;
   readOnly: boolean;
   noSuid: boolean;
   noDev: boolean;
@@ -92,6 +93,7 @@ export async function startDetachedMount(options: MountOptions): Promise<void> {
     roots,
     treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot).toString('hex'),
     logDir: options.logDir,
+    limit: options.limit ?? null,
     readOnly: options.readOnly === true,
     noSuid: options.noSuid === true,
     noDev: options.noDev === true,

@@ -26,6 +26,7 @@ async function serve(options: DaemonOptions): Promise<void> {
       roots,
       treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot, 'hex'),
       logDir: options.logDir,
+      ...(options.limit === null ? {} : { limit: options.limit }),
       readOnly: options.readOnly,
       noSuid: options.noSuid,
       noDev: options.noDev,

@@ -226,6 +226,7 @@ export function startThreads(writable: boolean): MountThreads {
 /** Mounts and serves; see `startMount`. */
 export async function mountAndServe(options: MountOptions, prepared?: MountThreads): Promise<Mount> {
   const readOnly = options.readOnly === true || options.logDir === null;
+  assert.ok(readOnly || options.limit === undefined, 'the past is not written');
   assert.ok(prepared === undefined || !readOnly, 'what was prepared to be written is mounted read-only');
   const { server, syncer } = prepared ?? startThreads(!readOnly);
   const ring = new SyncRing();
@@ -241,6 +242,7 @@ export async function mountAndServe(options: MountOptions, prepared?: MountThrea
     treeRoot: options.treeRoot,
     logDir: options.logDir,
     readOnly,
+    limit: options.limit ?? null,
     writeback: options.writeback ?? true,
     deviceFd,
     ring: ring.shared,

@@ -266,8 +266,11 @@ async function main(data: MountWorkerData, port: MessagePort): Promise<void> {
   try {
     const tree = openTree(store, data.treeRoot);
     const base = data.treeRoot === null ? {} : { base: data.treeRoot };
+    const limit = data.limit === null ? {} : { limit: data.limit };
     const log =
-      data.logDir === null ? null : openLog(data.logDir, { create: !data.readOnly, readOnly: data.readOnly, ...base });
+      data.logDir === null
+        ? null
+        : openLog(data.logDir, { create: !data.readOnly, readOnly: data.readOnly, ...limit, ...base });
     const view = openView(tree, store, log);
     const worker = new MountWorker(data, port, view, log);
     try {

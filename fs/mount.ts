@@ -10,6 +10,8 @@ export interface MountOptions {
   treeRoot: Uint8Array | null;
   /** Directory of the writable layer's log (made when missing); null mounts the image alone, read-only. */
   logDir: string | null;
+  /** Of a mount that is read-only: the files as they were when the log had so many bytes, a commit's end. */
+  limit?: number;
   /** An existing directory, absolute. A dead mount found there is detached first. */
   mountPoint: string;
   /** Refuse changes (EROFS) though there is a log. */

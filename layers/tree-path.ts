@@ -19,9 +19,9 @@ const namesOf = (path: string): string[] => path.split('/').filter((name) => nam
 
 /**
  * What `path` (latin1, from the root whether or not it starts with `/`) leads to. Symlinks on the way are followed, and never out of the
- * tree: `..` of the root is the root. The last one is followed with `follow`. PgError PATH_NOT_FOUND, NOT_A_DIRECTORY, SYMLINK_LOOP.
+ * tree: `..` of the root is the root. The last one is followed with `follow`. `where` is what the tree is, for messages. PgError PATH_NOT_FOUND, NOT_A_DIRECTORY, SYMLINK_LOOP.
  */
-export function resolveTreePath(tree: Tree, path: string, follow = true): Found {
+export function resolveTreePath(tree: Tree, path: string, follow = true, where = 'image'): Found {
   const shown = `/${namesOf(path).join('/')}`;
   const mustBeDirectory = /\/\.?$/.test(path);
   const trail: Found[] = [{ path: '/', ino: 1, inode: tree.get(1)! }];
@@ -36,7 +36,7 @@ export function resolveTreePath(tree: Tree, path: string, follow = true): Found 
     if (!isDirectoryMode(here.inode.mode)) throw notADirectory(shown, here.path);
     const ino = tree.lookup(here.ino, name);
     const inode = ino === undefined ? undefined : tree.get(ino);
-    if (ino === undefined || inode === undefined) throw notFound(shown, joinPath(here.path, name));
+    if (ino === undefined || inode === undefined) throw notFound(shown, joinPath(here.path, name), where);
     if (isSymlinkMode(inode.mode) && (follow || mustBeDirectory || todo.length > 0)) {
       if (++symlinks > MAX_SYMLINKS)
         throw new PgError('SYMLINK_LOOP', `${print(shown)}: too many symlinks on the way`, {
@@ -88,9 +88,9 @@ function print(path: string): string {
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
-function notFound(asked: string, missing: string): PgError {
-  const where = asked === missing ? '' : `: there is no ${print(missing)}`;
-  return new PgError('PATH_NOT_FOUND', `${print(asked)} is not in the image${where}`, {
+function notFound(asked: string, missing: string, where: string): PgError {
+  const more = asked === missing ? '' : `: there is no ${print(missing)}`;
+  return new PgError('PATH_NOT_FOUND', `${print(asked)} is not in the ${where}${more}`, {
     hint: 'pg ls and pg find show what is',
   });
 }

@@ -318,7 +318,14 @@ export async function commitContainer(roots: Roots, ref: string): Promise<NonNul
 }
 
 /** Places that the OCI runtime makes in the root to mount something on. */
-const MADE_BY_RUNTIME = new Set(['/dev', '/proc', '/sys', '/etc/hostname', '/etc/hosts', '/etc/resolv.conf']);
+export const MADE_BY_RUNTIME: ReadonlySet<string> = new Set([
+  '/dev',
+  '/proc',
+  '/sys',
+  '/etc/hostname',
+  '/etc/hosts',
+  '/etc/resolv.conf',
+]);
 
 /**
  * What the writable layer changed against the image; of a stopped container by mounting it for the moment. What was only made to mount on is

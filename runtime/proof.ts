@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NamespaceClaim } from '../fs/log/claim.ts';
 import { CommitList } from '../fs/log/commits.ts';
@@ -9,84 +9,12 @@ import { namespaceFor, prove, requireRange, resolveTarget } from '../fs/proof/pr
 import { claimAtEnd, type Snapshot, takeSnapshot } from '../fs/proof/snapshot.ts';
 import { logSource } from '../fs/proof/source.ts';
 import type { Finding } from '../fs/proof/walk.ts';
-import { findVolume, volumeLogDir } from '../fs/volumes.ts';
-import { isPgError, PgError } from '../mdm/error.ts';
+import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
-import { openStore, type Store } from '../store/store.ts';
-import { ask, findContainer, isNotRunning, lockStopped } from './containers.ts';
+import type { Store } from '../store/store.ts';
+import { ask, lockStopped } from './containers.ts';
 import { requireOwner } from './migrate-state.ts';
-import { logDirOf } from './record.ts';
-
-/** A log that commands can be asked about: a container's, or a named mount's. */
-interface Subject {
-  /** Whose files they are, as a claim says it. */
-  label: string;
-  name: string;
-  /** Of a container. */
-  id: string | undefined;
-  treeRoot: Uint8Array | null;
-  dir: string;
-  /** The position that was last recorded of a container. */
-  recorded: { size: number; root: string } | null;
-}
-
-const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));
-
-/** What a name or an id means: a container, else a named mount. NO_SUCH_CONTAINER. */
-async function findSubject(roots: Roots, ref: string): Promise<Subject> {
-  try {
-    const { record, state } = await findContainer(roots, ref);
-    const { id, name } = record;
-    return {
-      label: `container/${id}`,
-      name,
-      id,
-      treeRoot: fromHex(record.treeRoot),
-      dir: logDirOf(roots, id),
-      recorded: state.position,
-    };
-  } catch (error) {
-    const volume = isPgError(error, 'NO_SUCH_CONTAINER') ? findVolume(roots, ref) : undefined;
-    if (volume === undefined) throw error;
-    const { name } = volume;
-    return {
-      label: `mount/${name}`,
-      name,
-      id: undefined,
-      treeRoot: fromHex(volume.treeRoot),
-      dir: volumeLogDir(roots, name),
-      recorded: null,
-    };
-  }
-}
-
-/** Where a log ends, and its root (hex) there as its writer has computed it, null when it is not known. */
-interface End {
-  size: number;
-  root: string | null;
-  epoch: number;
-}
-
-/** Commits what a running container has written so far; where its log ends then. Undefined when it does not run. */
-async function commitRunning(roots: Roots, { id }: Subject): Promise<End | undefined> {
-  if (id === undefined) return undefined;
-  try {
-    return (await ask(roots, id, { op: 'commit' })) as End;
-  } catch (error) {
-    if (!isNotRunning(error)) throw error;
-    return undefined;
-  }
-}
-
-/** A log as it ends now. Nothing but what is in its file counts; of a running container everything written so far is. */
-async function logEnd(roots: Roots, subject: Subject): Promise<{ size: number; epoch: number }> {
-  const running = await commitRunning(roots, subject);
-  if (running !== undefined) return running;
-  if (!existsSync(join(subject.dir, 'log'))) return { size: 0, epoch: 0 };
-  const log = openLog(subject.dir, { readOnly: true });
-  log.close();
-  return { size: log.written, epoch: log.epoch };
-}
+import { commitRunning, type End, findSubject, logEnd, type Subject, withStore } from './subject.ts';
 
 /** The commits of the log of a container or a named mount; undefined when it has no log yet. The caller closes the list. */
 export async function commitsOf(roots: Roots, ref: string): Promise<CommitList | undefined> {
@@ -119,15 +47,6 @@ export async function verifyLog(roots: Roots, ref: string): Promise<LogReport> {
   }
   report.claims = await withStore(roots, (store) => checkClaims(store, treeRoot, dir, size, { label, epoch }));
   return report;
-}
-
-async function withStore<T>(roots: Roots, action: (store: Store) => T | Promise<T>): Promise<T> {
-  const store = openStore(roots);
-  try {
-    return await action(store);
-  } finally {
-    await store.close();
-  }
 }
 
 export interface ProveOptions {

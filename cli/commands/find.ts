@@ -4,14 +4,13 @@ import { S_IFMT } from '../../layers/trie.ts';
 import { PgError } from '../../mdm/error.ts';
 import { PgCommand } from '../base.ts';
 import { globToRegExp } from '../glob.ts';
-import { withImagePath, writeOut } from '../image-path.ts';
+import { withFilePath, writeOut } from '../image-path.ts';
 import { describeInode, TYPE_LETTERS } from '../inode-line.ts';
 import { pathOfWord, wordOfPath } from '../paths.ts';
 
 export default class Find extends PgCommand {
-  static override summary = 'List what is in an image, from a directory down.';
-  static override description =
-    'A path a line, in byte order. As find(1), but of an image that is neither unpacked nor mounted.';
+  static override summary = 'List what is in an image, or in a container at some position, from a directory down.';
+  static override description = 'A path a line, in byte order. As find(1), but nothing is unpacked or mounted.';
   static override examples = [
     "<%= config.bin %> find nginx:latest:/etc --name '*.conf'",
     {
@@ -35,7 +34,9 @@ export default class Find extends PgCommand {
       exclusive: ['long'],
     }),
   };
-  static override args = { path: Args.string({ description: 'IMAGE, or IMAGE:/PATH', required: true }) };
+  static override args = {
+    path: Args.string({ description: 'IMAGE[:/PATH], or CONTAINER[@POSITION][:/PATH]', required: true }),
+  };
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Find);
@@ -49,7 +50,7 @@ export default class Find extends PgCommand {
       if (flags.null) return Buffer.from(`${found.path}\0`, 'latin1');
       return Buffer.from(`${flags.long ? describeInode(found.inode, found.path) : wordOfPath(found.path)}\n`);
     };
-    await withImagePath(this.roots(flags), args.path, async (top, tree) => {
+    await withFilePath(this.roots(flags), args.path, async (top, { tree }) => {
       for (const found of walkTree(tree, top)) if (isWanted(found)) await writeOut(line(found));
     });
   }

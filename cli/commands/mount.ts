@@ -4,23 +4,28 @@ import { canonicalMountPoint, startDetachedMount } from '../../fs/detached.ts';
 import { createVolume, findVolume, volumeLogDir } from '../../fs/volumes.ts';
 import { getImage, SCRATCH } from '../../layers/images.ts';
 import { PgError } from '../../mdm/error.ts';
+import { locate } from '../../runtime/history.ts';
 import { resolveContainer } from '../../runtime/names.ts';
 import { logDirOf, readRecord } from '../../runtime/record.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import type { Roots } from '../../store/paths.ts';
 import { PgCommand } from '../base.ts';
+import { parseContainerAt } from '../place.ts';
 
 /** What is to be mounted: an image's tree, and the log of the writable layer over it, if there is one. */
 interface Target {
   treeRoot: Uint8Array | null;
   logDir: string | null;
   label: string;
+  /** The size of the log at the position that was asked for. */
+  limit?: number;
 }
 
 export default class Mount extends PgCommand {
   static override summary = 'Mount an image, a container or a named writable layer without running anything.';
   static override description = `SOURCE is an image (mounted read-only), a container, a name that --name gave before, or the reserved
-empty image "${SCRATCH}". Its setuid programs and device nodes do not work unless --suid and --dev say so. The mount has a server process of its own; pg umount ends it.`;
+empty image "${SCRATCH}". CONTAINER@POSITION is the container as it was, read-only: a snapshot, a commit, a time
+(docs/history.md). Its setuid programs and device nodes do not work unless --suid and --dev say so. The mount has a server process of its own; pg umount ends it.`;
   static override examples = [
     { description: 'Look into an image', command: '<%= config.bin %> mount nginx:latest /mnt' },
     {
@@ -29,6 +34,7 @@ empty image "${SCRATCH}". Its setuid programs and device nodes do not work unles
     },
     { description: 'The same again, with what was written', command: '<%= config.bin %> mount --rw vol1 /mnt' },
     { description: 'Change the files of a stopped container', command: '<%= config.bin %> mount --rw web /mnt' },
+    { description: 'A container as it was ten minutes ago', command: '<%= config.bin %> mount web@-10m /mnt' },
   ];
   static override flags = {
     rw: Flags.boolean({
@@ -42,7 +48,7 @@ empty image "${SCRATCH}". Its setuid programs and device nodes do not work unles
     }),
   };
   static override args = {
-    source: Args.string({ description: 'IMAGE, CONTAINER, NAME or scratch', required: true }),
+    source: Args.string({ description: 'IMAGE, CONTAINER[@POSITION], NAME[@POSITION] or scratch', required: true }),
     dir: Args.string({ description: 'an existing, or new, directory', required: true }),
   };
 
@@ -59,10 +65,13 @@ empty image "${SCRATCH}". Its setuid programs and device nodes do not work unles
     // Until the record of the mount, or of the layer, holds the image's tree: else `rmi` and `gc` could take it in between.
     const lease = store.lease(`mount ${args.source}`);
     try {
+      const { name, position } = parseContainerAt(args.source);
       const target =
-        flags.name === undefined
-          ? existing(roots, store, args.source, flags.rw)
-          : named(roots, store, args.source, flags.name);
+        position !== undefined
+          ? await past(roots, name, position, flags)
+          : flags.name === undefined
+            ? existing(roots, store, args.source, flags.rw)
+            : named(roots, store, args.source, flags.name);
       mkdirSync(args.dir, { recursive: true });
       await startDetachedMount({
         roots,
@@ -77,6 +86,24 @@ empty image "${SCRATCH}". Its setuid programs and device nodes do not work unles
       await store.close();
     }
   }
+}
+
+/** A container, or a layer made before, as it was. */
+async function past(
+  roots: Roots,
+  name: string,
+  position: string,
+  flags: { rw: boolean; name?: string | undefined },
+): Promise<Target> {
+  if (flags.rw || flags.name !== undefined) {
+    throw new PgError('BAD_USAGE', `${name}@${position} is the past, which cannot be written`, {
+      hint: `leave out --rw; or make a container of it: pg clone ${name}@${position} NAME`,
+    });
+  }
+  const { subject, size } = await locate(roots, name, position);
+  const { treeRoot, dir } = subject;
+  const label = `${subject.name}@${position}`;
+  return size === 0 ? { treeRoot, logDir: null, label } : { treeRoot, logDir: dir, label, limit: size };
 }
 
 /** `--name`: a new layer over the image; one of that name over the same image is taken up again. */

@@ -1,0 +1,25 @@
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { CommitList } from '../log/commits.ts';
+import { Hasher } from '../log/hasher.ts';
+import { readHeader } from '../log/header.ts';
+
+/** The Merkle root (hex) of the first `size` bytes, a commit's end, of the log in `dir`: from what is hashed already where that goes, else from the bytes. */
+export function rootAt(dir: string, size: number): string {
+  const path = join(dir, 'log');
+  const fd = openSync(path, 'r');
+  try {
+    const hasher = new Hasher(dir, fd, readHeader(fd, path).salt);
+    if (hasher.size <= size) return Buffer.from(hasher.rootAt(size)).toString('hex');
+  } finally {
+    closeSync(fd);
+  }
+  const list = new CommitList(dir, size);
+  try {
+    let root: Uint8Array = new Uint8Array(32);
+    for (const commit of list.oldestFirst()) root = commit.root;
+    return Buffer.from(root).toString('hex');
+  } finally {
+    list.close();
+  }
+}

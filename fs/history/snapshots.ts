@@ -1,0 +1,124 @@
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import type { Store } from '../../store/store.ts';
+import { replaceFile, syncDirectory } from '../log/disk.ts';
+import { readHeader } from '../log/header.ts';
+import { CHECKPOINT_MAGIC } from '../log/log.ts';
+import { commitBefore } from '../log/recover.ts';
+import { writeMark } from '../log/sidecar.ts';
+import { serializeState } from '../view/checkpoint.ts';
+import { openStateAt } from './state-at.ts';
+
+/** A state of a log that is kept under a name (docs/formats/snapshots.md): it stays mountable whatever is cleaned. */
+export interface Snapshot {
+  name: string;
+  /** Bytes of the log, and the root (hex) of so many. */
+  size: number;
+  root: string;
+  /** When that commit was written, and when it got the name: milliseconds since 1970. */
+  ms: number;
+  createdMs: number;
+}
+
+interface IndexFile {
+  version: 1;
+  snapshots: Snapshot[];
+}
+
+/** Directory of the states themselves: a file each, in the form of a checkpoint, named as the snapshot. */
+export const snapshotsDir = (dir: string): string => join(dir, 'snapshots');
+const indexPath = (dir: string): string => join(dir, 'snapshots.json');
+
+/** The snapshots of the log in `dir`, in the order of their sizes. PgError LOG_CORRUPT, LOG_VERSION. */
+export function readSnapshots(dir: string): Snapshot[] {
+  let text: string;
+  try {
+    text = readFileSync(indexPath(dir), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  let file: IndexFile;
+  try {
+    file = JSON.parse(text) as IndexFile;
+  } catch (cause) {
+    throw new PgError('LOG_CORRUPT', `${indexPath(dir)} is damaged`, {
+      hint: `remove it: the container keeps its files, and the states in ${snapshotsDir(dir)} lose their names`,
+      cause,
+    });
+  }
+  if (file.version !== 1)
+    throw new PgError('LOG_VERSION', `${indexPath(dir)} was written by a newer pg`, {
+      hint: 'update pg on this machine',
+    });
+  return file.snapshots.toSorted((a, b) => a.size - b.size);
+}
+
+/** Replaces the list; durable on return. */
+function writeSnapshots(dir: string, snapshots: Snapshot[]): void {
+  const file: IndexFile = { version: 1, snapshots };
+  replaceFile(indexPath(dir), [Buffer.from(`${JSON.stringify(file, null, 1)}\n`)]);
+}
+
+/**
+ * Keeps the state of the log in `dir` at `size`, a commit's end, under a name: first the state, then the name. The caller keeps others from doing the same
+ * at once. PgError NAME_TAKEN, and what replay throws.
+ */
+export function keepSnapshot(store: Store, treeRoot: Uint8Array | null, dir: string, snapshot: Snapshot): void {
+  const others = readSnapshots(dir);
+  if (others.some(({ name }) => name === snapshot.name)) {
+    throw new PgError('NAME_TAKEN', `there is a snapshot "${snapshot.name}" already`, {
+      hint: 'take another name, or remove it: pg snapshot rm',
+    });
+  }
+  removeNameless(dir, others);
+  const at = openStateAt(store, treeRoot, dir, snapshot.size);
+  try {
+    if (mkdirSync(snapshotsDir(dir), { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dir);
+    const mark = markAt(dir, snapshot.size);
+    writeMark(join(snapshotsDir(dir), snapshot.name), CHECKPOINT_MAGIC, mark, serializeState(at.state));
+  } finally {
+    at.close();
+  }
+  writeSnapshots(dir, [...others, snapshot]);
+}
+
+function markAt(dir: string, size: number): Parameters<typeof writeMark>[2] {
+  const path = join(dir, 'log');
+  const fd = openSync(path, 'r');
+  try {
+    const { salt } = readHeader(fd, path);
+    const commit = commitBefore(fd, salt, size);
+    if (commit === undefined) throw new PgError('LOG_CORRUPT', `${path} has no commit that ends at byte ${size}`);
+    return { size, salt, ...commit };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Gives a name up, and then what was kept for it. PgError NO_SUCH_SNAPSHOT. */
+export function dropSnapshot(dir: string, name: string, container: string): void {
+  const snapshots = readSnapshots(dir);
+  const left = snapshots.filter((snapshot) => snapshot.name !== name);
+  if (left.length === snapshots.length) {
+    throw new PgError('NO_SUCH_SNAPSHOT', `container ${container} has no snapshot "${name}"`, {
+      hint: `pg snapshot ls ${container} lists them`,
+    });
+  }
+  writeSnapshots(dir, left);
+  removeNameless(dir, left);
+}
+
+/** States whose making or removal was interrupted. */
+function removeNameless(dir: string, named: readonly Snapshot[]): void {
+  const names = new Set(named.map(({ name }) => name));
+  let found: string[];
+  try {
+    found = readdirSync(snapshotsDir(dir));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  for (const file of found) if (!names.has(file)) rmSync(join(snapshotsDir(dir), file), { force: true });
+}

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Installation, IMAGE, needContainers } from './installation.ts';
+
+describe('history', function () {
+  this.timeout(120_000);
+  let at: Installation;
+  before(async function () {
+    needContainers(this);
+    at = await Installation.open();
+  });
+  after(() => at?.close());
+
+  const sh = (name: string, script: string): Promise<string> => at.ok('exec', name, 'sh', '-c', script);
+  const lines = (text: string): string[] => text.split('\n').filter(Boolean);
+
+  async function refused(words: string[], message: RegExp, hint: RegExp): Promise<void> {
+    const { code, stderr } = await at.pg(...words);
+    assert.equal(code, 125, stderr);
+    assert.match(stderr, message);
+    assert.match(stderr, hint);
+    assert.equal(stderr.trim().split('\n').length, 2, stderr);
+  }
+
+  it('a running container is looked at as it was', async () => {
+    await at.ok('run', '-d', '--name', 'web', '--network', 'none', IMAGE, 'sleep', '1000');
+    await sh('web', 'echo first > /etc/conf; mkdir /data; seq 100000 > /data/numbers; ln /data/numbers /data/again');
+    assert.equal(await at.ok('snapshot', 'create', 'web', 'before'), 'before');
+    await sh('web', 'echo second > /etc/conf; rm -r /data; echo more >> /www/index.html');
+
+    assert.equal(await at.ok('cat', 'web@before:/etc/conf'), 'first');
+    assert.equal(await at.ok('cat', 'web:/etc/conf'), 'second');
+    assert.equal(await at.ok('cat', 'web:/www/index.html'), 'hello from the image\nmore');
+    assert.equal(await at.ok('cat', 'web@before:/www/index.html'), 'hello from the image');
+    assert.deepEqual(lines(await at.ok('find', 'web@before:/data')), ['/data', '/data/again', '/data/numbers']);
+    assert.match(await at.ok('ls', '-l', 'web@before:/data'), /^-rw-r--r-- +2 .* again\n.* numbers$/);
+    assert.deepEqual(lines(await at.ok('diff', 'web@before', 'web@latest')), [
+      'D /data',
+      'C /etc/conf',
+      'C /www/index.html',
+    ]);
+    assert.deepEqual(lines(await at.ok('diff', 'web@before')), [
+      'A /data',
+      'A /data/again',
+      'A /data/numbers',
+      'C /etc',
+      'A /etc/conf',
+    ]);
+    assert.deepEqual(lines(await at.ok('diff', 'web@before', IMAGE)), ['D /data', 'D /etc/conf']);
+
+    const listed = JSON.parse(await at.ok('snapshot', 'ls', '--no-trunc', '--format', 'json', 'web')) as {
+      Size: string;
+      Root: string;
+    };
+    const log = lines(await at.ok('log', '--format', '{{.Size}} {{.Root}}', 'web'));
+    assert.ok(log.includes(`${listed.Size} ${listed.Root}`));
+    for (const position of [listed.Size, listed.Root, listed.Root.slice(0, 8), 'before'])
+      assert.equal(await at.ok('cat', `web@${position}:/etc/conf`), 'first', position);
+    assert.equal(await at.ok('cat', 'web@{0 seconds ago}:/etc/conf'), 'second');
+
+    const mnt = join(at.dir, 'mnt');
+    mkdirSync(mnt);
+    await at.ok('mount', 'web@before', mnt);
+    assert.equal(readFileSync(join(mnt, 'etc/conf'), 'utf8'), 'first\n');
+    assert.deepEqual(readdirSync(join(mnt, 'data')), ['again', 'numbers']);
+    assert.throws(() => writeFileSync(join(mnt, 'x'), ''), { code: 'EROFS' });
+    await at.ok('umount', mnt);
+    await at.ok('cp', 'web@before:/data', join(at.dir, 'copied'));
+    assert.equal(readFileSync(join(at.dir, 'copied/again'), 'utf8').length, 588_895);
+  });
+
+  it('what is no position is refused, with what to do', async () => {
+    await refused(['cat', 'web@nope:/etc/conf'], /no snapshot "nope"/, /pg snapshot ls web/);
+    await refused(['cat', 'web@123:/etc/conf'], /no position 123: no commit ends there/, /pg log --no-trunc web/);
+    await refused(['cat', 'web@1000000000:/etc/conf'], /no commit of container web has a root/, /pg log/);
+    await refused(['diff', 'web@2020-01-01'], /no commit of 2020-01-01 .*: its oldest is of 2/, /pg log/);
+    await refused(['ls', 'web@?'], /"\?" is no position/, /a position is/);
+    await refused(['ls', 'nobody@latest'], /No such container: nobody/, /pg ps -a/);
+    await refused(['ls', 'nobody'], /no such image: nobody/, /pg import nobody/);
+    await refused(['snapshot', 'create', 'web', 'before'], /a snapshot "before" already/, /pg snapshot rm/);
+    await refused(['snapshot', 'create', 'web', 'latest'], /cannot be the name/, /a letter first/);
+    await refused(['mount', '--rw', 'web@before', at.dir], /the past, which cannot be written/, /leave out --rw/);
+    await refused(['cp', '/etc/hosts', 'web@before:/x'], /the past, which cannot be written/, /leave out the @/);
+    const { code, stderr } = await at.pg('snapshot', 'rm', 'web', 'nope');
+    assert.equal(code, 1);
+    assert.match(stderr, /no snapshot "nope"\n +pg snapshot ls web/);
+    await at.ok('snapshot', 'rm', 'web', 'before');
+    assert.equal(await at.ok('snapshot', 'ls', '-q', 'web'), '');
+  });
+});
