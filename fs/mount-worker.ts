@@ -4,7 +4,7 @@ import { PgError, toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
 import { openStore } from '../store/store.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
-import { awaitDevice, becomeWakeable } from './fuse/device.ts';
+import { awaitDevice, becomeWakeable, invalidateAttributes } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
 import type { NamespaceClaim } from './log/claim.ts';
@@ -77,6 +77,7 @@ class MountWorker {
       {
         sync: (low, high) => this.sync(low, high),
         writeBack: (ino) => this.ring.postWriteBack(ino),
+        forgetAttributes: (ino) => invalidateAttributes(data.deviceFd, ino),
         attend: () => !this.ring.checkIn() || this.attend(),
         report: (message) => this.post({ kind: 'report', message }),
       },

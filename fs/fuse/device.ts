@@ -80,6 +80,16 @@ export function invalidateInode(fd: number, ino: number): void {
   writeDevice(fd, message, message.length);
 }
 
+/** Has the kernel ask again for the attributes of an inode, if it knows it; its pages stay. At once: the thread that serves may call it. */
+export function invalidateAttributes(fd: number, ino: number): void {
+  const message = Buffer.alloc(16 + 24);
+  message.writeUInt32LE(message.length, 0);
+  message.writeInt32LE(NOTIFY_INVAL_INODE, 4);
+  message.writeBigUInt64LE(BigInt(ino), 16);
+  message.writeBigInt64LE(-1n, 24);
+  writeDevice(fd, message, message.length);
+}
+
 /** Opens /dev/fuse, reads of which do not block. PgError('NO_FUSE') when this machine or this user has none. */
 export function openDevice(): number {
   try {

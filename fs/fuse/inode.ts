@@ -1,6 +1,7 @@
 import type { SetAttr } from '../view/view.ts';
+import { CAP_SYS_ADMIN, callerHas, modeAfterChange, modeAfterKill } from './caller.ts';
 import { ERRNO } from './errno.ts';
-import { FATTR, STATFS_OUT_BYTES, WRITE_KILL_SUIDGID } from './protocol.ts';
+import { FATTR, SETXATTR_ACL_KILL_SGID, STATFS_OUT_BYTES, WRITE_KILL_SUIDGID } from './protocol.ts';
 import type { Reply } from './reply.ts';
 import type { Request } from './request.ts';
 import { callerOf, NO_REPLY, type Seek, type Session } from './session.ts';
@@ -37,7 +38,11 @@ export function setattr(session: Session, request: Request, reply: Reply): numbe
     changes.ctimeSec = request.i64(48);
     changes.ctimeNsec = request.u32(64);
   }
-  if ((valid & FATTR.KILL_SUIDGID) !== 0) changes.killSuid = true;
+  if ((valid & FATTR.KILL_SUIDGID) !== 0) {
+    changes.killSuid = true;
+    const left = changes.size === undefined ? undefined : modeAfterKill(request, session.view.getattr(request.nodeid));
+    if (left !== undefined) changes.mode ??= left;
+  }
   return reply.attrOut(session.view.setattr(request.nodeid, changes, callerOf(session, request)));
 }
 
@@ -59,6 +64,7 @@ export function read(session: Session, request: Request, reply: Reply): number {
 export function write(session: Session, request: Request, reply: Reply): number {
   const bytes = request.payload(40, request.u32(16));
   const killSuid = (request.u32(20) & WRITE_KILL_SUIDGID) !== 0;
+  if (killSuid) setLeft(session, request.nodeid, modeAfterKill(request, session.view.getattr(request.nodeid)), request);
   const length = session.view.write(request.nodeid, request.u64(8), bytes, killSuid);
   session.bytesWritten += length;
   reply.u32(0, length);
@@ -66,7 +72,20 @@ export function write(session: Session, request: Request, reply: Reply): number 
   return 8;
 }
 
+/** The mode that is left of a file whose contents are about to change, which the kernel may have in its cache. */
+function setLeft(session: Session, ino: number, mode: number | undefined, request: Request): void {
+  if (mode === undefined) return;
+  session.view.setattr(ino, { mode }, callerOf(session, request));
+  session.hooks.forgetAttributes(ino);
+}
+
+/** The kernel does not say of FALLOCATE and COPY_FILE_RANGE that the caller's change takes setuid and setgid away, though it does. */
+function takeSetid(session: Session, ino: number, request: Request): void {
+  setLeft(session, ino, modeAfterChange(request, session.view.getattr(ino)), request);
+}
+
 export function fallocate(session: Session, request: Request): number {
+  takeSetid(session, request.nodeid, request);
   session.view.fallocate(request.nodeid, request.u32(24), request.u64(8), request.u64(16));
   return 0;
 }
@@ -99,6 +118,7 @@ export function seekNow(session: Session, seek: Seek, reply: Reply): number {
 const MAX_COPY_32 = 0x7ffff000;
 
 export function copyFileRange(session: Session, request: Request, reply: Reply): number {
+  takeSetid(session, request.u64(16), request);
   const length = Math.min(request.u64(40), MAX_COPY_32);
   const copied = session.view.copyFileRange(request.nodeid, request.u64(8), request.u64(16), request.u64(32), length);
   reply.u64(0, copied);
@@ -106,6 +126,7 @@ export function copyFileRange(session: Session, request: Request, reply: Reply):
 }
 
 export function copyFileRange64(session: Session, request: Request, reply: Reply): number {
+  takeSetid(session, request.u64(16), request);
   const length = Math.min(request.u64(40), Number.MAX_SAFE_INTEGER);
   reply.u64(0, session.view.copyFileRange(request.nodeid, request.u64(8), request.u64(16), request.u64(32), length));
   return 8;
@@ -147,15 +168,21 @@ export function getxattr(session: Session, request: Request, reply: Reply): numb
   return sized(request, reply, session.view.getxattr(request.nodeid, request.name(8)));
 }
 
+/** trusted.* is shown to those only who may read it. */
 export function listxattr(session: Session, request: Request, reply: Reply): number {
-  const names = session.view.listxattr(request.nodeid);
+  const isTrusted = (name: string): boolean => name.startsWith('trusted.');
+  let names = session.view.listxattr(request.nodeid);
+  if (names.some(isTrusted) && !callerHas(request, CAP_SYS_ADMIN)) names = names.filter((name) => !isTrusted(name));
   return sized(request, reply, Buffer.from(names.map((name) => `${name}\0`).join(''), 'latin1'));
 }
 
-/** `struct fuse_setxattr_in` in its compatible form of 8 bytes (SETXATTR_EXT is not negotiated), the name, the value. */
+/** `struct fuse_setxattr_in` (before SETXATTR_EXT, Linux 5.13, only its first 8 bytes), the name, the value. */
 export function setxattr(session: Session, request: Request): number {
-  const valueAt = request.afterName(8);
-  session.view.setxattr(request.nodeid, request.name(8), request.payload(valueAt, request.u32(0)), request.u32(4));
+  const nameAt = session.setxattrExt ? 16 : 8;
+  const killSgid = session.setxattrExt && (request.u32(8) & SETXATTR_ACL_KILL_SGID) !== 0;
+  const valueAt = request.afterName(nameAt);
+  const value = request.payload(valueAt, request.u32(0));
+  session.view.setxattr(request.nodeid, request.name(nameAt), value, request.u32(4), killSgid);
   return 0;
 }
 

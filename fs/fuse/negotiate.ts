@@ -40,6 +40,7 @@ const WANTED =
   INIT_FLAG.NO_OPENDIR_SUPPORT |
   INIT_FLAG.EXPLICIT_INVAL_DATA |
   INIT_FLAG.HANDLE_KILLPRIV_V2 |
+  INIT_FLAG.SETXATTR_EXT |
   INIT_FLAG.INIT_EXT;
 const WANTED2 = INIT_FLAG2.DIRECT_IO_ALLOW_MMAP | INIT_FLAG2.HAS_RESEND | INIT_FLAG2.ALLOW_IDMAP;
 
@@ -62,6 +63,7 @@ export function init(session: Session, request: Request, reply: Reply): number {
   const wanted = session.settings.writeback ? WANTED | INIT_FLAG.WRITEBACK_CACHE : WANTED;
   const offered2 = (offered & INIT_FLAG.INIT_EXT) !== 0 ? request.u32(16) : 0;
   session.maxPayload = (offered & INIT_FLAG.MAX_PAGES) !== 0 ? MAX_PAYLOAD_BYTES : 128 << 10;
+  session.setxattrExt = (offered & INIT_FLAG.SETXATTR_EXT) !== 0;
   reply.u32(4, Math.min(minor, PROTOCOL_MINOR));
   reply.u32(8, request.u32(8));
   reply.u32(12, offered & wanted);

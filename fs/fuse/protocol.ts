@@ -105,6 +105,7 @@ export const INIT_FLAG = {
   NO_OPENDIR_SUPPORT: 1 << 24,
   EXPLICIT_INVAL_DATA: 1 << 25,
   HANDLE_KILLPRIV_V2: 1 << 28,
+  SETXATTR_EXT: 1 << 29,
   INIT_EXT: 1 << 30,
 } as const;
 
@@ -136,6 +137,9 @@ export const FOPEN = { KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3, NOFLUSH: 1 << 5 } 
 export const WRITE_KILL_SUIDGID = 1 << 2;
 /** `FUSE_OPEN_KILL_SUIDGID`. */
 export const OPEN_KILL_SUIDGID = 1 << 0;
+
+/** `FUSE_SETXATTR_ACL_KILL_SGID`. */
+export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 
 /** Sizes of the structures that answer. */
 export const ATTR_BYTES = 88;

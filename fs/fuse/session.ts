@@ -26,6 +26,8 @@ export interface ServeHooks {
    * False when that cannot be had now.
    */
   writeBack(ino: number): boolean;
+  /** The kernel is to ask again for the attributes of this inode. */
+  forgetAttributes(ino: number): void;
   /** Called before every read of the device, and so after a wake: does what was asked for meanwhile. False ends the loop. */
   attend(): boolean;
   /** Something that an errno does not tell: a corrupt sector, a bug. */
@@ -57,6 +59,8 @@ export interface Session {
   bytesWritten: number;
   /** Largest payload of one READ or WRITE, as negotiated. */
   maxPayload: number;
+  /** SETXATTR comes in its longer form. */
+  setxattrExt: boolean;
 }
 
 /** A session that has seen nothing. */
@@ -72,6 +76,7 @@ export function newSession(view: View, lookups: Lookups, settings: ServeSettings
     bytesRead: 0,
     bytesWritten: 0,
     maxPayload: 0,
+    setxattrExt: false,
   };
 }
 

@@ -142,8 +142,8 @@ export function removexattr(state: State, journal: Journal, ino: number, name: s
 function checkXattrName(name: string): void {
   if (name.length > XATTR_NAME_MAX || name === '') throw new FsError('ERANGE');
   if (name === ACCESS_ACL || name === DEFAULT_ACL) return;
-  if (!NAMESPACES.some((prefix) => name.startsWith(prefix) && name.length > prefix.length))
-    throw new FsError('EOPNOTSUPP');
+  if (NAMESPACES.includes(name)) throw new FsError('EINVAL', 'no name behind the namespace');
+  if (!NAMESPACES.some((prefix) => name.startsWith(prefix))) throw new FsError('EOPNOTSUPP');
 }
 
 export function listxattr(state: State, ino: number): string[] {
