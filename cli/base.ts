@@ -16,6 +16,9 @@ export abstract class PgCommand extends Command {
     }),
   };
 
+  /** Where errors go instead of stderr, as words: commands that write events set it. */
+  protected errorEvents: ((error: { code?: string; message: string; hint?: string }) => void) | undefined;
+
   /** The directories that this call works in. */
   protected roots(flags: { root?: string | undefined }): Roots {
     return resolveRoots(flags.root, process.env, process.getuid?.() ?? 0);
@@ -27,8 +30,13 @@ export abstract class PgCommand extends Command {
     if (error.oclif?.exit !== undefined && error.code === 'EEXIT') throw error;
     if (process.env['PG_DEBUG']) process.stderr.write(`${error.stack ?? error.message}\n`);
     const { message, hint } = isPgError(error) ? error : usageError(error, this.id ?? '');
-    process.stderr.write(`pg: ${message}\n`);
-    if (hint !== undefined) process.stderr.write(`    ${hint}\n`);
+    if (this.errorEvents !== undefined) {
+      const code = isPgError(error) ? { code: error.code } : {};
+      this.errorEvents({ ...code, message, ...(hint === undefined ? {} : { hint }) });
+    } else {
+      process.stderr.write(`pg: ${message}\n`);
+      if (hint !== undefined) process.stderr.write(`    ${hint}\n`);
+    }
     this.exit(isPgError(error) ? (EXIT_OF_CODE[error.code] ?? EXIT_ENGINE) : EXIT_ENGINE);
   }
 

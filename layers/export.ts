@@ -1,297 +1,259 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { PgError } from '../mdm/error.ts';
+import { createHash } from 'node:crypto';
+import { createGzip } from 'node:zlib';
+import { Readable } from 'node:stream';
+import { isPgError, PgError } from '../mdm/error.ts';
 import type { Store } from '../store/store.ts';
-import { type ImageRecord, type LayerRecord, loadLayer } from './images.ts';
+import { gzipHeader } from './blobs/gzip.ts';
+import { blobBytes, layerTar } from './blobs/open.ts';
+import { blobsOfLayer, forgetBlob, putBlob } from './blobs/record.ts';
+import type { ImageRecord, LayerRecord } from './images.ts';
 import type { ProgressSink } from './progress.ts';
-import { recipeTar } from './recipe.ts';
-import { familiarReference, formatReference, parseImageName } from './reference.ts';
-import { END_OF_ARCHIVE, fileHeader, padding } from './tar-writer.ts';
+import { type BlobDestination, type DestinationName, parseDestination } from './publish/destination.ts';
+import { DirectoryDestination } from './publish/directory.ts';
+import { loadIntoEngine } from './publish/engine.ts';
+import { ArchiveFile } from './publish/files.ts';
+import { LayoutDestination } from './publish/layout.ts';
+import type { ManifestForm } from './publish/manifests.ts';
+import { labelOf, type OutgoingBlob, outgoingManifest, requireLayer, tarBlob } from './publish/outgoing.ts';
+import { savedFiles } from './publish/saved.ts';
+import { familiarReference, parseImageName } from './reference.ts';
+import { readRange } from './transport/files.ts';
+import { spool } from './transport/spool.ts';
 
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar';
-const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
-const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
-/** OCI image-spec, image-layout.md. */
-const LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
-const REF_NAME = 'org.opencontainers.image.ref.name';
-const FULL_NAME = 'io.containerd.image.name';
+/** Level of the layers that are packed here: what docker, podman and gzip use. */
+const GZIP_LEVEL = 6;
+const GZIP_TYPE = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
-interface Destination {
-  transport: 'docker-archive' | 'oci' | 'oci-archive';
-  path: string;
-  ref: string | undefined;
+export interface ExportOptions {
+  /** What the manifest is to be like; default: what suits the destination. */
+  form?: ManifestForm;
+  progress?: ProgressSink;
+  signal?: AbortSignal;
+  /** Where DOCKER_HOST, REGISTRY_AUTH_FILE, HOME and so on are read. Default process.env. */
+  env?: Readonly<Record<string, string | undefined>>;
 }
 
-interface Descriptor {
-  mediaType: string;
-  digest: string;
-  size: number;
-  annotations?: Record<string, string>;
-}
-
-/** Takes the files of an archive or layout, one after another. */
-interface FileSink {
-  /** A file of `size` bytes; `chunks` are valid until the next is asked for. */
-  file(name: string, size: number, chunks: Iterable<Uint8Array>): Promise<void>;
+export interface Exported {
+  /** Where to, in words. */
+  to: string;
+  /** The manifest's digest there; undefined where there are none. */
+  digest?: string;
+  /** Whether the manifest is the one that was imported. */
+  isPublished: boolean;
+  /** Bytes of blobs that were written. */
+  writtenBytes: number;
+  /** Bytes of blobs that were there already, or were mounted there from another repository. */
+  presentBytes: number;
 }
 
 /**
- * Writes an image to `docker-archive:PATH[:REF]`, `oci-archive:PATH[:REF]` or `oci:DIR[:REF]` (containers-transports(5)). Config and
- * layers are the ones that were imported, bit for bit: same image id, same DiffIDs, checked while they are written. Layers are not
- * compressed. An archive appears whole or not at all; an OCI directory may hold other images, which stay.
- * PgError `DESTINATION_INVALID`, `LAYER_DAMAGED`, and what the disk says.
+ * Writes an image to where `parseDestination` says. Config and layers are the ones that were imported, bit for bit: same image id, same
+ * DiffIDs, checked while they are written; the same manifest where its blobs can be had as they were published. An archive appears whole
+ * or not at all; an OCI directory may hold other images, which stay; a registry gets the manifest last.
+ * PgError `DESTINATION_INVALID`, `LAYER_DAMAGED`, and what disk, registry and engine say.
  */
 export async function exportImage(
   store: Store,
   image: ImageRecord,
   destination: string,
-  progress?: ProgressSink,
-): Promise<void> {
-  const to = parseDestination(destination);
-  const layers = image.layers.map(({ diffId }) => {
-    const layer = loadLayer(store, diffId);
-    if (layer === undefined) throw damaged(diffId, 'its record is missing');
-    return layer;
-  });
-  if (to.transport === 'oci') return await writeLayout(store, image, layers, to, progress);
-  await writeArchive(to.path, async (archive) => {
-    if (to.transport === 'docker-archive') await dockerFiles(store, image, layers, to.ref, archive, progress);
-    else await ociFiles(store, image, layers, to.ref, archive, progress);
-  });
-}
-
-function parseDestination(text: string): Destination {
-  const [, transport, path, ref] = /^(docker-archive|oci-archive|oci):([^:]+)(?::(.+))?$/s.exec(text) ?? [];
-  if (transport === undefined || path === undefined) {
-    throw new PgError('DESTINATION_INVALID', `cannot export to '${text}'`, {
-      hint: 'write docker-archive:PATH, oci-archive:PATH or oci:DIRECTORY, perhaps with :NAME after it',
-    });
-  }
-  return { transport: transport as Destination['transport'], path, ref };
-}
-
-/** What docker save writes and docker load reads: manifest.json, the config, and a tar for each layer. */
-async function dockerFiles(
-  store: Store,
-  image: ImageRecord,
-  layers: readonly LayerRecord[],
-  ref: string | undefined,
-  to: FileSink,
-  progress: ProgressSink | undefined,
-): Promise<void> {
-  const config = `${hexOf(image.id)}.json`;
-  const tarOf = ({ diffId }: LayerRecord): string => `${hexOf(diffId)}.tar`;
-  const tags = ref === undefined ? image.names : [familiarReference(parseImageName(ref))];
-  const manifest = [{ Config: config, RepoTags: tags, Layers: layers.map(tarOf) }];
-  for (const layer of distinct(layers)) await writeLayer(store, layer, tarOf(layer), to, progress);
-  await to.file(config, image.configBytes.length, [image.configBytes]);
-  const bytes = Buffer.from(JSON.stringify(manifest));
-  await to.file('manifest.json', bytes.length, [bytes]);
-}
-
-async function ociFiles(
-  store: Store,
-  image: ImageRecord,
-  layers: readonly LayerRecord[],
-  ref: string | undefined,
-  to: FileSink,
-  progress: ProgressSink | undefined,
-): Promise<void> {
-  const { manifest, blobs } = ociManifest(image, layers, ref);
-  await to.file('oci-layout', LAYOUT.length, [LAYOUT]);
-  for (const layer of distinct(layers)) await writeLayer(store, layer, blobPath(layer.diffId), to, progress);
-  for (const blob of blobs) await to.file(blobPath(digestOf(blob)), blob.length, [blob]);
-  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests: [manifest] }));
-  await to.file('index.json', index.length, [index]);
-}
-
-/** The manifest's descriptor, named, and the documents to be stored: config and manifest. */
-function ociManifest(
-  image: ImageRecord,
-  layers: readonly LayerRecord[],
-  ref: string | undefined,
-): { manifest: Descriptor; blobs: Buffer[] } {
-  const manifest = publishedManifest(image) ?? {
-    mediaType: MANIFEST_TYPE,
-    bytes: Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: MANIFEST_TYPE,
-        config: { mediaType: CONFIG_TYPE, digest: image.id, size: image.configBytes.length },
-        layers: layers.map(({ diffId, tarBytes }) => ({ mediaType: LAYER_TYPE, digest: diffId, size: tarBytes })),
-      }),
-    ),
-  };
-  const annotations = namesOf(image, ref);
-  const { mediaType, bytes } = manifest;
-  return {
-    manifest: {
-      mediaType,
-      digest: digestOf(bytes),
-      size: bytes.length,
-      ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
-    },
-    blobs: [image.configBytes, bytes],
-  };
-}
-
-/** The manifest as it was published, where its blobs are the uncompressed tars that are written here. */
-function publishedManifest(image: ImageRecord): { bytes: Buffer; mediaType: string } | undefined {
-  const plain = image.layers.every(({ diffId, digest }) => digest === diffId);
-  return plain && image.manifest?.mediaType === MANIFEST_TYPE ? image.manifest : undefined;
-}
-
-function namesOf(image: ImageRecord, ref: string | undefined): Record<string, string> {
-  if (ref !== undefined && !/[:/]/.test(ref)) return { [REF_NAME]: ref };
-  const name = ref ?? image.names[0];
-  if (name === undefined) return {};
-  const reference = parseImageName(name);
-  return { [REF_NAME]: ref ?? reference.tag ?? 'latest', [FULL_NAME]: formatReference(reference) };
-}
-
-/** Writes a layer's tar from its recipe, and makes sure that it is the one that was imported. */
-async function writeLayer(
-  store: Store,
-  layer: LayerRecord,
-  name: string,
-  to: FileSink,
-  progress: ProgressSink | undefined,
-): Promise<void> {
-  const { diffId, recipe, tarBytes } = layer;
-  const [algorithm = '', hex = ''] = diffId.split(':');
-  progress?.start(diffId, `layer ${hex.slice(0, 12)}`, tarBytes);
-  const hash = createHash(algorithm);
-  function* hashed(): Generator<Uint8Array> {
-    for (const chunk of recipeTar(store, recipe)) {
-      hash.update(chunk);
-      progress?.advance(diffId, chunk.length);
-      yield chunk;
+  options: ExportOptions = {},
+): Promise<Exported> {
+  const name = parseDestination(destination);
+  if (name.transport === 'docker-archive') return await saveArchive(store, image, name, options);
+  if ('name' in name) return await saveToEngine(store, image, name, options);
+  for (;;) {
+    try {
+      return await publish(store, image, name, options);
+    } catch (error) {
+      // A blob that is not made as it had seemed: its record is gone now, and the image goes out with another manifest.
+      if (!isPgError(error, 'BLOB_NOT_REBUILT')) throw error;
     }
-    if (hash.digest('hex') !== hex) throw damaged(diffId, 'what the store has is another tar');
   }
-  await to.file(name, tarBytes, hashed());
-  progress?.done(diffId);
 }
 
-function damaged(diffId: string, why: string): PgError {
-  return new PgError('LAYER_DAMAGED', `layer ${diffId} cannot be written: ${why}`, {
-    hint: 'check the store (pg verify), then import the image again',
-  });
-}
+type BlobPlace = Extract<DestinationName, { transport: 'oci' | 'oci-archive' | 'dir' | 'docker' }>;
 
-/** A tar at `path`, written beside it and renamed when it is whole and on the disk. */
-async function writeArchive(path: string, fill: (archive: FileSink) => Promise<void>): Promise<void> {
-  await beside(path, async (file) => {
-    await fill({
-      async file(name, size, chunks) {
-        await writeAll(file, fileHeader(name, size));
-        for (const chunk of chunks) await writeAll(file, chunk);
-        await writeAll(file, padding(size));
-      },
-    });
-    await writeAll(file, END_OF_ARCHIVE);
-  });
-}
-
-/** An OCI directory: blobs that are there are not written again, and the index keeps what else it lists. */
-async function writeLayout(
+async function openDestination(
   store: Store,
   image: ImageRecord,
-  layers: readonly LayerRecord[],
-  to: Destination,
-  progress: ProgressSink | undefined,
-): Promise<void> {
-  const indexPath = join(to.path, 'index.json');
-  const before = await readIndex(indexPath);
-  const directory: FileSink = {
-    async file(name, size, chunks) {
-      const path = join(to.path, name);
-      const there = name.startsWith('blobs/') ? await stat(path).catch(() => undefined) : undefined;
-      if (there?.size === size) return;
-      await mkdir(dirname(path), { recursive: true });
-      await beside(path, async (file) => {
-        for (const chunk of chunks) await writeAll(file, chunk);
-      });
-    },
-  };
-  const kept = (manifest: Descriptor): Descriptor[] => {
-    const name = manifest.annotations?.[REF_NAME];
-    return before.filter((other) =>
-      name === undefined ? other.digest !== manifest.digest : other.annotations?.[REF_NAME] !== name,
-    );
-  };
-  await ociFiles(
-    store,
-    image,
-    layers,
-    to.ref,
-    {
-      async file(name, size, chunks) {
-        if (name !== 'index.json') return await directory.file(name, size, chunks);
-        const [bytes = Buffer.alloc(0)] = chunks;
-        const index = JSON.parse(Buffer.from(bytes).toString()) as { manifests: [Descriptor] };
-        const merged = Buffer.from(
-          JSON.stringify({ ...index, manifests: [...kept(index.manifests[0]), ...index.manifests] }),
-        );
-        await directory.file(name, merged.length, [merged]);
-      },
-    },
-    progress,
-  );
-}
-
-async function readIndex(path: string): Promise<Descriptor[]> {
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (text === undefined) return [];
-  try {
-    const { manifests } = JSON.parse(text) as { manifests: Descriptor[] };
-    if (Array.isArray(manifests)) return manifests;
-  } catch {
-    // told below
+  name: BlobPlace,
+  { env = process.env, signal }: ExportOptions,
+): Promise<BlobDestination> {
+  switch (name.transport) {
+    case 'oci':
+      return await LayoutDestination.directory(name.path, name.ref, image.names);
+    case 'oci-archive':
+      return await LayoutDestination.archive(name.path, name.ref, image.names);
+    case 'dir':
+      return new DirectoryDestination(name.path);
+    case 'docker': {
+      // What speaks to registries is loaded when one is to be spoken to.
+      const { RegistryDestination } = await import('./publish/registry.ts');
+      return new RegistryDestination(store, name.reference, env, signal);
+    }
   }
-  throw new PgError('DESTINATION_INVALID', `${path} is not the index of an OCI image layout`, {
-    hint: 'export to another directory',
-  });
 }
 
-/** Writes a file under another name and gives it its own when it is on the disk; a failure leaves nothing behind. */
-async function beside(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}`);
-  const file = await open(temporary, 'wx', 0o644).catch((error: NodeJS.ErrnoException) => {
-    throw new PgError('DESTINATION_INVALID', `cannot write ${path}: ${error.code}`, { cause: error });
-  });
+async function publish(store: Store, image: ImageRecord, name: BlobPlace, options: ExportOptions): Promise<Exported> {
+  const to = await openDestination(store, image, name, options);
+  const scratch = new Scratch();
   try {
-    await write(file);
-    await file.sync();
-    await rename(temporary, path);
+    const pack = (layer: LayerRecord): Promise<OutgoingBlob> =>
+      to.packing === 'none' ? Promise.resolve(tarBlob(store, layer)) : packedBlob(store, layer, scratch, options);
+    const { document, blobs, isPublished } = await outgoingManifest(store, image, options.form ?? to.form, pack);
+    const { writtenBytes, presentBytes } = await writeBlobs(store, blobs, to, options);
+    await to.manifest(document, true);
+    await to.end();
+    return { to: to.describe(), digest: document.digest, isPublished, writtenBytes, presentBytes };
   } catch (error) {
-    await rm(temporary, { force: true });
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOSPC' || code === 'EDQUOT') {
-      throw new PgError('DISK_FULL', `no room to write ${path}`, {
-        hint: 'free some space, or export elsewhere',
-        cause: error,
-      });
-    }
+    await to.abort();
     throw error;
   } finally {
-    await file.close();
+    await scratch.close();
   }
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += (await file.write(bytes, at)).bytesWritten;
+/** Writes blobs, as many at once as the destination takes. The first failure is thrown, once the others have ended. */
+async function writeBlobs(
+  store: Store,
+  blobs: readonly OutgoingBlob[],
+  to: BlobDestination,
+  { progress, signal }: ExportOptions,
+): Promise<{ writtenBytes: number; presentBytes: number }> {
+  const counts = { writtenBytes: 0, presentBytes: 0 };
+  const failures: unknown[] = [];
+  let next = 0;
+  progress?.total?.(blobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+  const lane = async (): Promise<void> => {
+    while (next < blobs.length && failures.length === 0) {
+      const id = `${next}`;
+      const blob = blobs[next++]!;
+      try {
+        signal?.throwIfAborted();
+        progress?.start(id, blob.label, blob.sizeBytes);
+        const outcome = await to.blob(blob, (bytes) => progress?.advance(id, bytes));
+        counts[outcome === 'written' ? 'writtenBytes' : 'presentBytes'] += blob.sizeBytes;
+        progress?.done(id, ...(outcome === 'written' ? [] : [outcome]));
+      } catch (error) {
+        if (isPgError(error, 'BLOB_NOT_REBUILT')) forgetBlob(store, blob.digest);
+        failures.push(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: to.blobsAtOnce }, lane));
+  if (failures.length > 0) throw failures[0];
+  return counts;
 }
 
-function distinct(layers: readonly LayerRecord[]): LayerRecord[] {
-  return [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
+/** Temporary copies that are closed, and so gone, at the end. */
+class Scratch {
+  readonly #open: { close(): Promise<void> }[] = [];
+
+  hold<T extends { close(): Promise<void> }>(file: T): T {
+    this.#open.push(file);
+    return file;
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.#open) await file.close();
+  }
 }
 
-const hexOf = (digest: string): string => digest.slice(digest.indexOf(':') + 1);
-const blobPath = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
-const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+/**
+ * A layer packed with gzip: as some image of this store was published with it, else by ourselves, in temporary space, as its digest must be
+ * known before anything is sent. How it was done is noted, so that the next time it need not be.
+ */
+async function packedBlob(
+  store: Store,
+  layer: LayerRecord,
+  scratch: Scratch,
+  { progress, signal }: ExportOptions,
+): Promise<OutgoingBlob> {
+  const { diffId } = layer;
+  const known = blobsOfLayer(store, diffId).find(({ packing }) => packing.kind === 'gzip');
+  if (known !== undefined) {
+    const { digest, sizeBytes } = known;
+    return {
+      digest,
+      sizeBytes,
+      mediaType: GZIP_TYPE,
+      label: labelOf(digest),
+      open: () => blobBytes(store, known, layer),
+    };
+  }
+  progress?.start(diffId, `packing ${labelOf(diffId)}`, layer.tarBytes);
+  const hash = createHash('sha256');
+  let sizeBytes = 0;
+  let header: Buffer | undefined;
+  async function* packed(): AsyncGenerator<Uint8Array> {
+    const tar = Readable.from(
+      copies(layerTar(store, layer), (bytes) => progress?.advance(diffId, bytes)),
+      {
+        objectMode: false,
+      },
+    );
+    const gzip = createGzip({ level: GZIP_LEVEL });
+    for await (const piece of tar.on('error', (error) => gzip.destroy(error)).pipe(gzip) as AsyncIterable<Buffer>) {
+      signal?.throwIfAborted();
+      header ??= gzipHeader(piece);
+      hash.update(piece);
+      sizeBytes += piece.length;
+      yield piece;
+    }
+  }
+  const file = scratch.hold(await spool(packed(), undefined));
+  const digest = `sha256:${hash.digest('hex')}`;
+  const packing = { kind: 'gzip', maker: 'zlib', level: GZIP_LEVEL, header: header!.toString('hex') } as const;
+  if (!store.readOnly) putBlob(store, { digest, diffId, sizeBytes, packing });
+  progress?.done(diffId);
+  const open = (): AsyncIterable<Uint8Array> => readRange(file, 0, sizeBytes, labelOf(digest));
+  return { digest, sizeBytes, mediaType: GZIP_TYPE, label: labelOf(digest), open };
+}
+
+function* copies(pieces: Iterable<Uint8Array>, onBytes: (bytes: number) => void): Generator<Buffer> {
+  for (const piece of pieces) {
+    onBytes(piece.length);
+    yield Buffer.from(piece);
+  }
+}
+
+async function saveArchive(
+  store: Store,
+  image: ImageRecord,
+  { path, ref }: { path: string; ref: string | undefined },
+  { progress, signal }: ExportOptions,
+): Promise<Exported> {
+  const tags = ref === undefined ? image.names : [familiarReference(parseImageName(ref))];
+  const archive = await ArchiveFile.create(path);
+  let writtenBytes = 0;
+  try {
+    for await (const { name, size, pieces } of savedFiles(store, image, tags, progress)) {
+      signal?.throwIfAborted();
+      await archive.file(name, size, pieces);
+      writtenBytes += size;
+    }
+    await archive.end();
+  } catch (error) {
+    await archive.abort();
+    throw error;
+  }
+  return { to: `the archive ${path}`, isPublished: false, writtenBytes, presentBytes: 0 };
+}
+
+async function saveToEngine(
+  store: Store,
+  image: ImageRecord,
+  { transport, name }: { transport: 'docker-daemon' | 'podman-daemon'; name: string | undefined },
+  { env = process.env, progress, signal }: ExportOptions,
+): Promise<Exported> {
+  const tags = name === undefined ? image.names : [familiarReference(parseImageName(name))];
+  if (tags.length === 0) {
+    throw new PgError('DESTINATION_INVALID', 'the image has no name to be called by there', {
+      hint: `say one: ${transport}:NAME`,
+    });
+  }
+  const kind = transport === 'docker-daemon' ? 'docker' : 'podman';
+  const to = await loadIntoEngine(store, image, kind, tags, env, progress, signal);
+  const writtenBytes = image.layers.reduce((sum, { diffId }) => sum + requireLayer(store, diffId).tarBytes, 0);
+  return { to, isPublished: false, writtenBytes, presentBytes: 0 };
+}

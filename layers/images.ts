@@ -1,7 +1,8 @@
 import { isPgError, PgError } from '../mdm/error.ts';
 import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
-import { familiarReference, formatReference, parseImageName } from './reference.ts';
+import { forgetUnusedBlobs } from './blobs/record.ts';
+import { familiarReference, formatReference, parseImageName, type Reference } from './reference.ts';
 import type { ImageConfig } from './transport/source.ts';
 
 /** The reserved name of the empty image: a tree of one empty directory (`openTree(store, null)`), no record, no layers. */
@@ -129,6 +130,11 @@ export function tagImage(store: Store, id: string, name: string): string {
   return familiarReference(reference);
 }
 
+/** Notes that a registry has the image under this digest: `repository@digest` is a name of it from now on. */
+export function tagDigest(store: Store, id: string, { domain, path }: Reference, digest: string): void {
+  store.table('names').put(formatReference({ domain, path, digest }), Buffer.from(id));
+}
+
 /** What removeImage did, as docker rmi words it. */
 export interface Removal {
   untagged: string[];
@@ -201,6 +207,7 @@ function removeDamaged(store: Store, id: string): Removal {
   let othersDamaged = false;
   const images = listImages(store, () => (othersDamaged = true));
   const used = new Set(images.flatMap((image) => image.layers.map((layer) => layer.diffId)));
+  if (!othersDamaged) forgetUnusedBlobs(store, used, digestsOf(images));
   const layers = othersDamaged ? [] : [...store.table('layers').keys()].map((key) => key.toString());
   for (const diffId of layers) if (!used.has(diffId)) store.table('layers').remove(diffId);
   return { untagged, deleted: id };
@@ -269,8 +276,15 @@ export function putLayer(store: Store, layer: LayerRecord): void {
 }
 
 function dropUnusedLayers(store: Store, gone: ImageRecord): void {
-  const used = new Set(listImages(store).flatMap((image) => image.layers.map((layer) => layer.diffId)));
+  const images = listImages(store);
+  const used = new Set(images.flatMap((image) => image.layers.map((layer) => layer.diffId)));
   for (const { diffId } of gone.layers) if (!used.has(diffId)) store.table('layers').remove(diffId);
+  forgetUnusedBlobs(store, used, digestsOf(images));
+}
+
+/** The blobs that images were imported from. */
+function digestsOf(images: readonly ImageRecord[]): Set<string> {
+  return new Set(images.flatMap((image) => image.layers.flatMap(({ digest }) => digest ?? [])));
 }
 
 function findId(store: Store, text: string): string | undefined {

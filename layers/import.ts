@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
 import type { Store } from '../store/store.ts';
 import type { ContentWriter } from '../store/writer.ts';
+import { BlobKeeper, type KeepBlobs } from './blobs/keeper.ts';
+import { putBlob } from './blobs/record.ts';
 import { buildTree } from './build.ts';
 import {
   type ImageRecord,
@@ -32,6 +34,8 @@ export interface ImportOptions {
   from?: BareNameOrigin;
   /** A name for the image instead of those that its source gives it. */
   name?: string;
+  /** What is done so that compressed blobs can come out again as they came. Default `keep`. */
+  keepBlobs?: KeepBlobs;
   progress?: ProgressSink;
   signal?: AbortSignal;
 }
@@ -42,7 +46,22 @@ export interface Imported {
   took: string;
   /** The image was in the store: no layer was read, at most it got a name. */
   alreadyPresent: boolean;
+  counts: ImportCounts;
 }
+
+/** What an import came to, in bytes. */
+export interface ImportCounts {
+  /** Of blobs that were read from the source. */
+  readBytes: number;
+  /** Of blobs of layers that were here already, and were not read. */
+  presentBytes: number;
+  /** Of file contents in the layers that were read. */
+  contentBytes: number;
+  /** Those of them that the store had already, or that came twice. */
+  knownBytes: number;
+}
+
+const NO_COUNTS: ImportCounts = { readBytes: 0, presentBytes: 0, contentBytes: 0, knownBytes: 0 };
 
 /**
  * Brings an image into the store, wholly or not at all: contents become visible together with the image's record, in one
@@ -56,7 +75,7 @@ export async function importImage(store: Store, source: string, options: ImportO
   const present = from === undefined ? presentImage(store, source, platform) : undefined;
   if (present !== undefined) {
     if (options.name !== undefined) tagImage(store, present.id, options.name);
-    return { image: loadImage(store, present.id)!, took: 'the store', alreadyPresent: true };
+    return { image: loadImage(store, present.id)!, took: 'the store', alreadyPresent: true, counts: NO_COUNTS };
   }
   const opened = await openSource(source, {
     ...(from === undefined ? {} : { from }),
@@ -88,8 +107,8 @@ export async function importFrom(store: Store, source: ImageSource, options: Imp
   const image = await source.manifest(options.platform === undefined ? undefined : parsePlatform(options.platform));
   const names = namesFor(source, image, name);
   const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
-  if (!alreadyPresent) await importLayers(store, source, image, names, options);
-  return { image: loadImage(store, image.configDigest)!, took: describe(source), alreadyPresent };
+  const counts = alreadyPresent ? NO_COUNTS : await importLayers(store, source, image, names, options);
+  return { image: loadImage(store, image.configDigest)!, took: describe(source), alreadyPresent, counts };
 }
 
 function describe(source: ImageSource): string {
@@ -124,27 +143,43 @@ async function importLayers(
   image: SourceImage,
   names: readonly string[],
   options: ImportOptions,
-): Promise<void> {
+): Promise<ImportCounts> {
   const writer = store.writer();
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
   try {
     const stack = new LayerStack(new MergedTree());
-    const bring = (blob: LayerBlob): Promise<Ingested | LayerRecord> =>
-      bringLayer(store, writer, stack, source, blob, signal, options.progress);
+    options.progress?.total?.(image.layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+    const keepers: BlobKeeper[] = [];
+    const bring = (blob: LayerBlob): Promise<Ingested | LayerRecord> => {
+      const keeper = new BlobKeeper(writer, options.keepBlobs ?? 'keep', blob);
+      if (loadLayer(store, blob.diffId) === undefined) keepers.push(keeper);
+      return bringLayer(store, writer, stack, source, blob, keeper, signal, options.progress);
+    };
     const layers = await eachLayer(image.layers, bring, () => stop.abort());
     await writer.flush();
     assert.equal(stack.unnamed, 0, 'every content has its name');
     const records = await finishRecipes(writer, layers);
+    const blobs = (await Promise.all(keepers.map((keeper) => keeper.record()))).filter((blob) => blob !== undefined);
     const treeRoot = buildTree(store, stack.tree);
     await writer.finish(() => {
       for (const record of records) putLayer(store, record);
+      for (const blob of blobs) putBlob(store, blob);
       putImage(store, recordOf(image, records, treeRoot), names);
     });
+    return countsOf(image, layers, writer.stats.knownBytes);
   } catch (error) {
     await writer.abort();
     throw error;
   }
+}
+
+function countsOf(image: SourceImage, layers: readonly (Ingested | LayerRecord)[], knownBytes: number): ImportCounts {
+  const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
+  const blobs = (isRead: boolean): number =>
+    sum(image.layers.filter(({ index }) => fresh(layers[index]!) === isRead).map(({ sizeBytes }) => sizeBytes));
+  const contentBytes = sum(layers.filter(fresh).map((layer) => layer.contentBytes));
+  return { readBytes: blobs(true), presentBytes: blobs(false), contentBytes, knownBytes };
 }
 
 /** Runs `bring` for all layers, a few at once and the lowest first. The first failure is thrown, once `stop` has ended the others. */
@@ -178,6 +213,7 @@ async function bringLayer(
   stack: LayerStack,
   source: ImageSource,
   blob: LayerBlob,
+  keeper: BlobKeeper,
   signal: AbortSignal,
   progress: ProgressSink | undefined,
 ): Promise<Ingested | LayerRecord> {
@@ -191,9 +227,13 @@ async function bringLayer(
       progress?.done(id, 'already here');
       return known;
     }
-    const tar = openLayerTar(source, blob, { signal, onBlobBytes: (bytes) => progress?.advance(id, bytes) });
+    const kept = {
+      describe: () => source.describe(),
+      openBlob: (layer: LayerBlob, signal?: AbortSignal) => keeper.blob(source.openBlob(layer, signal)),
+    };
+    const tar = openLayerTar(kept, blob, { signal, onBlobBytes: (bytes) => progress?.advance(id, bytes) });
     const what = `layer ${blob.index + 1} (${blob.digest ?? blob.diffId}) of ${source.describe()}`;
-    const ingested = await ingestLayer(writer, stack, blob.index, blob.diffId, tar.bytes, what);
+    const ingested = await ingestLayer(writer, stack, blob.index, blob.diffId, keeper.tar(tar.bytes), what);
     progress?.done(id);
     return ingested;
   } catch (error) {

@@ -1,5 +1,6 @@
 import type { Reachable } from '../store/collect.ts';
 import type { Store } from '../store/store.ts';
+import { loadBlob } from './blobs/record.ts';
 import { listImages, loadLayer } from './images.ts';
 import { recipeSteps } from './recipe.ts';
 import { readNode } from './tree.ts';
@@ -14,7 +15,9 @@ export function* imagesReachable(store: Store): Generator<Reachable> {
   const layers = new Set<string>();
   for (const image of listImages(store)) {
     yield* treeReachable(store, image.treeRoot, seen);
-    for (const { diffId } of image.layers) {
+    for (const { diffId, digest } of image.layers) {
+      const packing = digest === undefined ? undefined : loadBlob(store, digest)?.packing;
+      if (packing?.kind === 'kept') yield { kind: 'content', ref: packing.ref };
       if (layers.has(diffId)) continue;
       layers.add(diffId);
       yield* layerReachable(store, diffId);

@@ -17,6 +17,8 @@ export interface Settings {
   runtime: 'runc' | 'crun';
   /** null when no price is configured. */
   prices: Prices | null;
+  /** What `pg import` does so that compressed blobs can be exported and pushed as they came. */
+  keepBlobs: 'none' | 'rebuild' | 'keep';
 }
 
 const RESOURCES = ['accesses', 'read', 'written', 'compute'] as const;
@@ -26,7 +28,7 @@ export const settingsPath = (roots: Roots): string => join(roots.config, 'config
 /** The settings of this installation; without a file, the defaults. PgError('BAD_CONFIG') names the file and what is wrong in it. */
 export async function readSettings(roots: Roots): Promise<Settings> {
   const path = settingsPath(roots);
-  const settings: Settings = { runtime: 'runc', prices: null };
+  const settings: Settings = { runtime: 'runc', prices: null, keepBlobs: 'keep' };
   if (!existsSync(path)) return settings;
   // Loaded only here: most installations have no such file, and every `pg run` comes by.
   const { parse } = await import('smol-toml');
@@ -41,6 +43,10 @@ export async function readSettings(roots: Roots): Promise<Settings> {
     if (key === 'runtime') {
       if (value !== 'runc' && value !== 'crun') throw bad("runtime is 'runc' or 'crun'");
       settings.runtime = value;
+    } else if (key === 'keep_blobs') {
+      if (value !== 'none' && value !== 'rebuild' && value !== 'keep')
+        throw bad("keep_blobs is 'none', 'rebuild' or 'keep'");
+      settings.keepBlobs = value;
     } else if (key === 'prices') settings.prices = pricesOf(value, bad);
     else throw bad(`there is no setting '${key}'`);
   }

@@ -2,6 +2,7 @@
  * A repository in a registry, read (OCI distribution-spec "Pull"; Docker Registry HTTP API V2): manifests, small
  * documents, and blobs that go on where a cut left them. What comes back is **not** verified here.
  */
+import { Readable } from 'node:stream';
 import { request, type Dispatcher } from 'undici';
 import { PgError, isPgError } from '../../mdm/error.ts';
 import { DEFAULT_DOMAIN, type Reference } from '../reference.ts';
@@ -22,7 +23,19 @@ export interface RegistryOptions {
   signal: AbortSignal | undefined;
 }
 
-type Answer = Dispatcher.ResponseData;
+export type Answer = Dispatcher.ResponseData;
+
+/** A request to the registry. */
+export interface RegistryRequest {
+  method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
+  /** Below the repository (`blobs/uploads/`), or where the registry sent us. */
+  target: string | URL;
+  headers: Record<string, string>;
+  /** Asked for again when the request is sent again. */
+  body?: () => Uint8Array | AsyncIterable<Uint8Array>;
+  /** Status codes that are handed out; others are errors. */
+  accepted: readonly number[];
+}
 
 /** A document as it was served. */
 export interface ServedDocument {
@@ -139,13 +152,24 @@ export class RegistryClient {
     what: string,
     signal: AbortSignal | undefined,
   ): Promise<Answer> {
+    return await this.send({ method: 'GET', target: path, headers, accepted: [200, 206] }, what, signal);
+  }
+
+  /**
+   * An answer with one of the accepted status codes, its body not read yet. Throws PassingError for what may pass, PgError for the rest.
+   * Credentials go along as the registry asks, to itself only.
+   */
+  async send(outgoing: RegistryRequest, what: string, signal: AbortSignal | undefined): Promise<Answer> {
     const { url: origin, authorizer } = await this.#connect();
-    const url = new URL(`/v2/${this.#repository}/${path}`, origin);
+    const url =
+      typeof outgoing.target === 'string'
+        ? new URL(`/v2/${this.#repository}/${outgoing.target}`, origin)
+        : outgoing.target;
     for (let denials = 0; ;) {
-      const authorization = await authorizer.header();
-      const answer = await this.#follow(url, headers, authorization, signal);
+      const authorization = url.origin === origin.origin ? await authorizer.header() : null;
+      const answer = await this.#follow(url, outgoing, authorization, signal);
       const { statusCode } = answer;
-      if (statusCode === 200 || statusCode === 206) return answer;
+      if (outgoing.accepted.includes(statusCode)) return answer;
       if (statusCode === 401 && denials++ === 0) {
         const challenge = parseChallenge(answer.headers['www-authenticate']);
         if (authorizer.challenged(challenge, authorization)) {
@@ -165,7 +189,7 @@ export class RegistryClient {
   /** Follows redirects by hand: the Authorization header goes to the registry itself and nowhere else. */
   async #follow(
     start: URL,
-    headers: Record<string, string>,
+    { method, headers, body, accepted }: RegistryRequest,
     authorization: string | null,
     signal: AbortSignal | undefined,
   ): Promise<Answer> {
@@ -173,6 +197,8 @@ export class RegistryClient {
     for (let hops = 0; ; hops++) {
       const isOrigin = url.origin === start.origin;
       const answer = await request(url, {
+        method,
+        body: bodyOf(body),
         headers: {
           ...headers,
           'user-agent': 'pg',
@@ -183,7 +209,10 @@ export class RegistryClient {
         signal: signal ?? null,
       });
       const { location } = answer.headers;
-      if (![301, 302, 303, 307, 308].includes(answer.statusCode) || typeof location !== 'string') return answer;
+      const isRedirect = [301, 302, 303, 307, 308].includes(answer.statusCode) && typeof location === 'string';
+      // What writes is not sent elsewhere than asked, but for 307 and 308 (RFC 9110 section 15.4).
+      const isRead = method === 'GET' || method === 'HEAD';
+      if (!isRedirect || accepted.includes(answer.statusCode) || (!isRead && answer.statusCode < 307)) return answer;
       await answer.body.dump();
       if (hops === REDIRECTS_MAX) throw misbehaves(this.host, 'it redirects in circles');
       url = checkRedirect(location, url, start, this.host);
@@ -218,11 +247,28 @@ export class RegistryClient {
     return { url, authorizer: new Authorizer(url, this.#repository, insecure, connections, credentials, signal) };
   }
 
+  /** Where the registry sends us to go on (a Location header): itself, or another place that may be asked. */
+  async location(answer: Answer): Promise<URL> {
+    const { url: origin } = await this.#connect();
+    const { location } = answer.headers;
+    if (typeof location !== 'string') throw misbehaves(this.host, 'it does not say where an upload goes');
+    return checkRedirect(location, new URL('/', origin), origin, this.host);
+  }
+
+  /** `registry.example/team/app`. */
+  get name(): string {
+    return this.#name();
+  }
+
   #name(): string {
     return `${this.host}/${this.#repository}`;
   }
 
   /** What the user is told when no further try is made. */
+  final(error: unknown, what: string): unknown {
+    return this.#final(error, what);
+  }
+
   #final(error: unknown, what: string): unknown {
     if (isPgError(error)) return error;
     if (error instanceof PassingError && isPgError(error.cause)) return error.cause;
@@ -241,6 +287,11 @@ function checkRedirect(location: string, from: URL, origin: URL, host: string): 
   url.username = '';
   url.password = '';
   return url;
+}
+
+function bodyOf(body: RegistryRequest['body']): Uint8Array | Readable | null {
+  const made = body?.() ?? null;
+  return made === null || made instanceof Uint8Array ? made : Readable.from(made, { objectMode: false });
 }
 
 function single(value: string | string[] | undefined): string | null {

@@ -57,7 +57,7 @@ export function unreachable(host: string, what: string, cause: unknown): PgError
 /** What to do when a registry does not let us in. */
 export function loginHint(host: string): string {
   const name = host === 'registry-1.docker.io' ? 'docker.io' : host;
-  return `check the image's name; if it is private, log in: podman login ${name} (or docker login ${name})`;
+  return `check the image's name; if it is private, log in: pg login ${name}`;
 }
 
 /** Whether a network error's code (retry.ts) says that a certificate does not satisfy. */

@@ -39,7 +39,11 @@ export interface LayerTar {
  * DIGEST_MISMATCH). A blob that does not unpack is BLOB_DAMAGED. How much may come out is for the caller to limit: stop
  * reading and all is closed.
  */
-export function openLayerTar(source: ImageSource, layer: LayerBlob, options: LayerTarOptions = {}): LayerTar {
+export function openLayerTar(
+  source: Pick<ImageSource, 'openBlob' | 'describe'>,
+  layer: LayerBlob,
+  options: LayerTarOptions = {},
+): LayerTar {
   const tar: LayerTar = { bytes: layerBytes(), compression: null };
   async function* layerBytes(): AsyncGenerator<Uint8Array> {
     const stop = new AbortController();

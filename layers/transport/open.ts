@@ -12,13 +12,21 @@ import { OciLayoutSource } from './oci-layout.ts';
 import type { ImageSource, SourceOptions, TransportName } from './source.ts';
 import { TarFiles } from './tar-files.ts';
 
-const TRANSPORTS: readonly TransportName[] = ['docker-archive', 'oci', 'oci-archive', 'dir', 'docker-daemon', 'docker'];
+const TRANSPORTS: readonly TransportName[] = [
+  'docker-archive',
+  'oci',
+  'oci-archive',
+  'dir',
+  'docker-daemon',
+  'podman-daemon',
+  'docker',
+];
 /** Known elsewhere, not here. */
 const OTHER_TRANSPORTS = ['containers-storage', 'ostree', 'sif', 'tarball', 'atomic'];
 
 /**
  * Opens `docker-archive:PATH[:REF]`, `oci:DIR[:REF]`, `oci-archive:PATH[:REF]`, `dir:DIR`, `docker-daemon:NAME`,
- * `docker://REF`, or a bare name, which is looked for as bare-name.ts says. REF may be `@N`, the N-th image, where
+ * `podman-daemon:NAME`, `docker://REF`, or a bare name, which is looked for as bare-name.ts says. REF may be `@N`, the N-th image, where
  * there are several. Close what it gives. Throws TRANSPORT_UNKNOWN, REFERENCE_INVALID, FILE_UNREADABLE,
  * ENGINE_UNREACHABLE, IMAGE_NOT_FOUND and what archives throw; a registry is not asked before `manifest()`.
  */
@@ -27,10 +35,12 @@ export async function openSource(source: string, options: SourceOptions = {}): P
   switch (transport) {
     case 'docker':
       return await openRegistry(parseImageName(rest), options);
-    case 'docker-daemon': {
-      const engine = await findEngine('docker', options.env ?? process.env);
-      if (engine === null) throw noEngine('docker');
-      return saveFromEngine(engine, 'docker', rest, options);
+    case 'docker-daemon':
+    case 'podman-daemon': {
+      const kind = transport === 'docker-daemon' ? 'docker' : 'podman';
+      const engine = await findEngine(kind, options.env ?? process.env);
+      if (engine === null) throw noEngine(kind);
+      return saveFromEngine(engine, kind, rest, options);
     }
     case 'dir':
       return new DirectorySource(new DirectoryFiles(await requireDirectory(rest)));
@@ -70,7 +80,7 @@ export function splitTransport(source: string): { transport: TransportName | nul
   if (transport !== undefined) {
     if (rest !== '') return { transport, rest };
     throw new PgError('TRANSPORT_UNKNOWN', `'${source}' says nothing after ${word}:`, {
-      hint: `write ${word}: and a ${word === 'docker-daemon' ? 'name' : 'path'}`,
+      hint: `write ${word}: and a ${word.endsWith('-daemon') ? 'name' : 'path'}`,
     });
   }
   if (OTHER_TRANSPORTS.includes(word)) {

@@ -77,7 +77,7 @@ describe('an image on its way to another node', () => {
       [store, 'a.tar'],
       [target, 'b.tar'],
     ] as const) {
-      await exportImage(from, there, `docker-archive:${join(pair.dir, to)}:app:1`, quiet);
+      await exportImage(from, there, `docker-archive:${join(pair.dir, to)}:app:1`, { progress: quiet });
     }
     assert.ok(readFileSync(join(pair.dir, 'a.tar')).equals(readFileSync(join(pair.dir, 'b.tar'))));
   });

@@ -34,7 +34,7 @@ describe('credentials and certificates for a real registry', function () {
     );
     const source = `docker://${host}/a/b:1`;
     const denied = await failure(() => readAll(source, environment()), 'ACCESS_DENIED');
-    assert.match(denied.hint ?? '', /podman login 127\.0\.0\.1/);
+    assert.match(denied.hint ?? '', /pg login 127\.0\.0\.1/);
 
     const auth = (password = user.password): string => Buffer.from(`${user.name}:${password}`).toString('base64');
     const file = join(dir, 'auth.json');
