@@ -50,5 +50,8 @@ export type ControlMessage =
   | { kind: 'damage'; message: string }
   | { kind: 'ended'; error: PgErrorData | null };
 
-/** What the syncer posts when a root was asked for: that of all that is durable. */
-export type RootMessage = { kind: 'root'; size: number; root: Uint8Array } | { kind: 'noRoot'; error: PgErrorData };
+/** What the syncer posts: the root of all that is durable, when it was asked for; that the log does not have a root that was recorded of it. */
+export type RootMessage =
+  | { kind: 'root'; size: number; root: Uint8Array }
+  | { kind: 'noRoot'; error: PgErrorData }
+  | { kind: 'damage'; message: string };

@@ -60,7 +60,10 @@ class RunningMount implements Mount {
     const syncerEnded = Promise.withResolvers<void>();
     if (syncer === null) syncerEnded.resolve();
     let failure: Error | null = null;
-    syncer?.on('message', (message: RootMessage) => this.settleRoots(message));
+    syncer?.on('message', (message: RootMessage) => {
+      if (message.kind === 'damage') report((this.damage = message.message));
+      else this.settleRoots(message);
+    });
     syncer?.on('exit', () => syncerEnded.resolve());
     // Nobody answers FSYNC any more: the mount must end.
     syncer?.on('error', (error) => {
@@ -153,7 +156,7 @@ class RunningMount implements Mount {
     }
   }
 
-  private settleRoots(message: RootMessage): void {
+  private settleRoots(message: Exclude<RootMessage, { kind: 'damage' }>): void {
     const waiters = this.rootWaiters.splice(0);
     for (const waiter of waiters) {
       if (message.kind === 'root') waiter.resolve({ size: message.size, root: message.root });

@@ -58,6 +58,7 @@ class MountWorker {
   /** Bytes of the log that were written to its file, and the number of the commit entry that ends them. */
   private flushed = 0;
   private flushedSequence = 0;
+  private hashedVersion = 0;
   private seeksResumed = 0;
   private failure: string | null = null;
 
@@ -148,8 +149,14 @@ class MountWorker {
 
   /** Tells the view what the syncer did meanwhile. */
   private noteSynced(): void {
-    if (this.ring.failed) this.fail('fdatasync of the log failed: what reached the disk is unknown', undefined);
-    else if (this.ring.syncedSize > 0) this.view.synced(this.ring.syncedSize);
+    const { ring } = this;
+    if (ring.failed) this.fail('fdatasync of the log failed: what reached the disk is unknown', undefined);
+    else if (ring.damaged) this.fail('the log is not what was written', undefined);
+    else if (ring.syncedSize > 0) this.view.synced(ring.syncedSize);
+    const hashed = ring.hashedSince(this.hashedVersion);
+    if (hashed === undefined) return;
+    this.hashedVersion = hashed.version;
+    this.log?.noteRoot(hashed);
   }
 
   private fail(message: string, error: unknown): void {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { wakeThread } from './fuse/device.ts';
+import type { RecordedRoot } from './log/root-entry.ts';
 
 /** FSYNC requests that may wait at once; beyond it the FUSE thread waits itself. A power of two. */
 const RING_SLOTS = 4096;
@@ -30,14 +31,20 @@ const ROOTS_WANTED = 10;
 const THREAD_ID = 11;
 const WRITE_BACK_HEAD = 12;
 const WRITE_BACK_TAIL = 13;
-const HEADER_WORDS = 16;
+const DAMAGED = 14;
+/** Odd while the root is being written. */
+const ROOT_VERSION = 15;
+const ROOT = 16;
+const ROOT_WORDS = 8;
+const HEADER_WORDS = 24;
 
 /** Numbers too large for a word: how far the log is written and durable, and of each the number of the commit entry that ends it. */
 const FLUSHED = 0;
 const SYNCED = 1;
 const FLUSHED_SEQUENCE = 2;
 const SYNCED_SEQUENCE = 3;
-const SIZES = 4;
+const ROOT_SIZE = 4;
+const SIZES = 5;
 
 /** Requests that wait for an fdatasync, and the place in the log that it must cover. */
 export interface Waiting {
@@ -78,6 +85,34 @@ export class SyncRing {
   /** Whether an fdatasync failed: what reached the disk is unknown since then. */
   get failed(): boolean {
     return Atomics.load(this.words, FAILED) !== 0;
+  }
+
+  /** Whether the log was found to have another root than was recorded: nothing more may be written. */
+  get damaged(): boolean {
+    return Atomics.load(this.words, DAMAGED) !== 0;
+  }
+
+  /** Syncer: the log is not what it was. */
+  damage(): void {
+    Atomics.store(this.words, DAMAGED, 1);
+    this.want(WANT.FLUSH);
+  }
+
+  /** Syncer: the log's first `size` bytes, which are durable, have this root. */
+  hashed({ size, root }: RecordedRoot): void {
+    Atomics.add(this.words, ROOT_VERSION, 1);
+    this.sizes[ROOT_SIZE] = size;
+    this.words.set(new Int32Array(Uint8Array.from(root).buffer), ROOT);
+    Atomics.add(this.words, ROOT_VERSION, 1);
+  }
+
+  /** FUSE thread: what the syncer has hashed if that is not what it had at version `seen`; undefined also while it is writing that. */
+  hashedSince(seen: number): (RecordedRoot & { version: number }) | undefined {
+    const version = Atomics.load(this.words, ROOT_VERSION);
+    if (version === seen || version % 2 !== 0) return undefined;
+    const size = this.sizes[ROOT_SIZE]!;
+    const root = new Uint8Array(this.words.slice(ROOT, ROOT + ROOT_WORDS).buffer);
+    return Atomics.load(this.words, ROOT_VERSION) === version ? { size, root, version } : undefined;
   }
 
   /** Bytes of the log that were written to the file; an fdatasync now makes them durable. */

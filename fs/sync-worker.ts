@@ -3,7 +3,8 @@ import { parentPort } from 'node:worker_threads';
 import { toErrorData } from '../mdm/error.ts';
 import type { RootMessage } from './control.ts';
 import { invalidateInode, writeAnswer } from './fuse/device.ts';
-import { openHasher } from './log/hasher.ts';
+import { openHasher, type OpenHasher } from './log/hasher.ts';
+import type { RecordedRoot } from './log/root-entry.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
 /** What the syncer thread is told first. */
@@ -29,7 +30,12 @@ const REMIND_MS = 10;
 class Syncer {
   private readonly data: SyncWorkerData;
   private readonly ring: SyncRing;
-  private hashing: ReturnType<typeof openHasher> | undefined;
+  private hashing: OpenHasher | undefined;
+  /** Roots recorded in what the mount has read, as far as they are not compared yet. */
+  private recorded: Generator<RecordedRoot | undefined> | undefined;
+  private publishedSize = 0;
+  /** Why the log's root cannot be told any more. */
+  private damage: unknown;
   private rootsServed = 0;
   private requestsSeen = 0;
   private requestsCommitted = 0;
@@ -91,7 +97,9 @@ class Syncer {
   }
 
   private isBehind(): boolean {
-    return !this.ring.failed && this.ring.syncedSize > (this.hashing?.hasher.size ?? 0);
+    const { ring, hashing, recorded } = this;
+    if (ring.failed || ring.damaged) return false;
+    return recorded !== undefined || ring.syncedSize > (hashing?.hasher.size ?? 0);
   }
 
   private hashWhileQuiet(): void {
@@ -101,13 +109,48 @@ class Syncer {
       this.requestsSeen = requests;
       return;
     }
-    while (!ring.busy(this.rootsServed) && ring.requests === requests && !this.advance()) {}
+    try {
+      while (!ring.busy(this.rootsServed) && ring.requests === requests && !this.advance()) {}
+    } catch {
+      // Told by `advance`, which is not called again.
+    }
   }
 
-  /** Hashes one piece more; true when all that is durable is hashed. */
+  /** Hashes one piece more; true when all that is durable is hashed. What it throws it has reported. */
   private advance(): boolean {
-    this.hashing ??= openHasher(this.data.logDir);
-    return this.hashing.hasher.advance(this.ring.syncedSize, HASH_BYTES);
+    if (this.damage !== undefined) throw this.damage;
+    try {
+      return this.hash();
+    } catch (error) {
+      this.damage = error;
+      this.post({ kind: 'damage', message: (error as Error).message });
+      this.ring.damage();
+      throw error;
+    }
+  }
+
+  private hash(): boolean {
+    const { ring } = this;
+    const size = ring.syncedSize;
+    if (this.hashing === undefined) {
+      this.hashing = openHasher(this.data.logDir);
+      if (this.hashing.hasher.size < size) this.recorded = this.hashing.recheck(size);
+    }
+    const { hasher } = this.hashing;
+    if (this.recorded !== undefined) {
+      const { value, done } = this.recorded.next();
+      if (value !== undefined) hasher.expect(value);
+      if (done === true) this.recorded = undefined;
+      return false;
+    }
+    const isThere = hasher.advance(size, HASH_BYTES);
+    hasher.keep(size);
+    const { full } = hasher;
+    if (full.size > this.publishedSize) {
+      ring.hashed(full);
+      this.publishedSize = full.size;
+    }
+    return isThere;
   }
 
   private serveRoot(): void {
@@ -128,7 +171,7 @@ class Syncer {
     if (this.hashing === undefined) return;
     const { hasher, close } = this.hashing;
     const { syncedSize, syncedSequence } = this.ring;
-    if (syncedSequence > 0 && !this.ring.failed) hasher.save(syncedSize, syncedSequence);
+    if (syncedSequence > 0 && !this.ring.failed && !this.ring.damaged) hasher.save(syncedSize, syncedSequence);
     close();
   }
 

@@ -20,7 +20,7 @@ import { commitRunning, type End, findSubject, logEnd, type Subject, withStore }
 export async function commitsOf(roots: Roots, ref: string): Promise<CommitList | undefined> {
   const subject = await findSubject(roots, ref);
   const { size } = await logEnd(roots, subject);
-  return size === 0 ? undefined : new CommitList(subject.dir, size);
+  return size === 0 ? undefined : new CommitList(subject.dir, size, 'kept');
 }
 
 /** What `verifyLog` found. */
@@ -38,7 +38,7 @@ export async function verifyLog(roots: Roots, ref: string): Promise<LogReport> {
   const hasRoot = recorded !== null && recorded.size > 0;
   const report: LogReport = { claims: [], recorded: hasRoot ? { ...recorded, holds: false } : undefined };
   if (size === 0) return report;
-  const list = new CommitList(dir, size);
+  const list = new CommitList(dir, size, 'bytes');
   try {
     for (const { end, root } of list.oldestFirst())
       if (end === recorded?.size) report.recorded!.holds = Buffer.from(root).toString('hex') === recorded.root;

@@ -48,7 +48,7 @@ function sizeOfRoot(dir: string, end: number, prefix: string, name: string): num
   const found = new Map<string, number>();
   for (const { root, size } of readSnapshots(dir)) if (root.startsWith(prefix)) found.set(root, size);
   if (!(found.size === 1 && prefix.length === 64)) {
-    const list = new CommitList(dir, end);
+    const list = new CommitList(dir, end, 'kept');
     try {
       for (const commit of list.oldestFirst()) {
         const root = hexOf(commit.root);

@@ -4,9 +4,8 @@ import { PgError } from '../../mdm/error.ts';
 import type { Store } from '../../store/store.ts';
 import { replaceFile, syncDirectory } from '../log/disk.ts';
 import { readHeader } from '../log/header.ts';
-import { CHECKPOINT_MAGIC } from '../log/log.ts';
 import { commitBefore } from '../log/recover.ts';
-import { writeMark } from '../log/sidecar.ts';
+import { CHECKPOINT_MAGIC, writeMark } from '../log/sidecar.ts';
 import { serializeState } from '../view/checkpoint.ts';
 import { openStateAt } from './state-at.ts';
 

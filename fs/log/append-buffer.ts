@@ -1,4 +1,4 @@
-import { entryBytes, isOfRequest, peekFields, putLengths, putRequest } from './entry.ts';
+import { type Entry, entryBytes, isOfRequest, peekFields, putLengths, putRequest } from './entry.ts';
 import { viewOf } from './scanner.ts';
 
 /** Room for entries: they are in memory only until the next flush, or until this is full. */
@@ -77,6 +77,15 @@ export class AppendBuffer {
       Float64Array,
       Float64Array,
     ];
+  }
+
+  /** The request that an entry does goes out with the next state; one that does none leaves it as it is. */
+  noteRequest({ requestLow, requestHigh, result }: Entry): void {
+    if (requestLow === 0 && requestHigh === 0) return;
+    const { request } = this;
+    request.low = requestLow;
+    request.high = requestHigh;
+    request.result = result;
   }
 
   /** Everything up to here counts, from this instant on. */

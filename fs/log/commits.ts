@@ -7,8 +7,9 @@ import type { Cost } from '../../mdm/cost.ts';
 import { PgError } from '../../mdm/error.ts';
 import type { Instruction } from '../../mdm/instruction.ts';
 import { readFully } from './disk.ts';
-import { Entry, getU64, LOG_HEADER_BYTES, TYPE_COMMIT } from './entry.ts';
+import { Entry, getU64, LOG_HEADER_BYTES, TYPE_COMMIT, TYPE_HEADER } from './entry.ts';
 import { readHeader } from './header.ts';
+import { accumulatorAt, RootsFile, type SectorRoot, sectorOf } from './roots.ts';
 import { Scanner } from './scanner.ts';
 
 /** A commit of a log: an MDM batch, and the state that it led to. */
@@ -35,31 +36,38 @@ export function batchOf({ start, end }: Pick<Commit, 'start' | 'end'>): { instru
 const STRETCH_BYTES = 16 << 20;
 const CHUNK_BYTES = 1 << 20;
 
-/** Where a scan can start: behind a commit, with everything before it hashed. */
+/** Where a scan can start: behind a commit. */
 interface Place {
   size: number;
   sequence: number;
-  accumulator: Uint8Array;
+  /** Of everything before; undefined where what is kept of the sectors gives it. */
+  accumulator: Uint8Array | undefined;
 }
 
+const START: Place = { size: 0, sequence: 0, accumulator: new Accumulator().serialize() };
+
+/** Roots of full sectors: as they were kept when they were written, or computed from the bytes that are there now. */
+export type RootsFrom = 'kept' | 'bytes';
+
 /**
- * The commits of a log, for any process, also while the log is written. Roots are
- * computed from the bytes in one pass, so the list says what is there and not what was said of it. Memory does not grow with the log but for 1 KiB in each
- * 16 MiB.
+ * The commits of a log, for any process, also while the log is written. With roots from 'bytes' the list says what is there and not what was said of it, and
+ * everything is hashed; with 'kept' ones only what is listed and at most a sector before it is. Memory does not grow with the log but for 1 KiB in each 16 MiB.
  */
 export class CommitList {
   readonly #fd: number;
   readonly #path: string;
   readonly #salt: number;
   readonly #limit: number;
+  readonly #kept: readonly SectorRoot[];
 
   /** Of the log in `dir` up to `limit`, a commit's end. PgError LOG_CORRUPT, here and later, LOG_VERSION. */
-  constructor(dir: string, limit: number) {
+  constructor(dir: string, limit: number, roots: RootsFrom) {
     this.#path = join(dir, 'log');
     this.#fd = openSync(this.#path, 'r');
     try {
       this.#salt = readHeader(this.#fd, this.#path).salt;
       this.#limit = limit;
+      this.#kept = roots === 'kept' ? new RootsFile(dir, this.#salt).all() : [];
     } catch (error) {
       closeSync(this.#fd);
       throw error;
@@ -72,43 +80,70 @@ export class CommitList {
 
   /** From the first to the last. */
   *oldestFirst(): Generator<Commit> {
-    yield* this.#from({ size: 0, sequence: 0, accumulator: new Accumulator().serialize() }, this.#limit);
+    yield* this.#from(START, this.#limit);
   }
 
-  /** From the last to the first. Everything is hashed once to find the stretches, and a stretch again when its turn comes. */
+  /** From the last to the first. A stretch is hashed when its turn comes. */
   *newestFirst(): Generator<Commit> {
-    const places: Place[] = [{ size: 0, sequence: 0, accumulator: new Accumulator().serialize() }];
-    const note = (size: number, place: () => Place): void => {
-      if (size - places.at(-1)!.size >= STRETCH_BYTES) places.push(place());
-    };
-    for (const _ of this.#from(places[0]!, this.#limit, note)) continue;
+    const places = this.#places();
     for (let i = places.length - 1; i >= 0; i--) {
       const stretch = [...this.#from(places[i]!, places[i + 1]?.size ?? this.#limit)];
       yield* stretch.toReversed();
     }
   }
 
+  /** Where the stretches start. Where the roots of sectors are not kept everything is hashed once to find them. */
+  #places(): Place[] {
+    const places: Place[] = [START];
+    const note = (size: number, place: () => Place): void => {
+      if (size - places.at(-1)!.size >= STRETCH_BYTES) places.push(place());
+    };
+    const isKept = this.#kept.length >= sectorOf(this.#limit);
+    if (isKept) this.#scan(START, note);
+    else for (const _ of this.#from(START, this.#limit, note)) continue;
+    return places;
+  }
+
+  /** Reads only the heads. */
+  #scan(place: Place, behind: (size: number, place: () => Place) => void): void {
+    const scanner = this.#scanner(place, this.#limit);
+    const entry = new Entry();
+    while (scanner.at < this.#limit) {
+      this.#next(scanner, entry);
+      const { at: size, sequence } = scanner;
+      if (entry.type === TYPE_COMMIT) behind(size, () => ({ size, sequence, accumulator: undefined }));
+    }
+  }
+
+  #scanner({ size, sequence }: Place, limit: number): Scanner {
+    // The header entry is no entry for the scanner.
+    const at = size === 0 ? { size: LOG_HEADER_BYTES, sequence: 1 } : { size, sequence };
+    return new Scanner(this.#fd, this.#salt, at.size, at.sequence, limit, 'skip data');
+  }
+
+  #next(scanner: Scanner, entry: Entry): void {
+    if (scanner.next(entry) === 'entry') return;
+    throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`, {
+      hint: 'take the log from a replica',
+    });
+  }
+
+  #accumulator({ size, accumulator }: Place): Accumulator {
+    if (accumulator !== undefined) return Accumulator.restore(accumulator);
+    const kept = accumulatorAt(this.#fd, this.#kept, size);
+    if (kept === undefined) throw new PgError('LOG_CORRUPT', `${this.#path} ends before byte ${size}`);
+    return kept;
+  }
+
   /** The commits behind a place; after each of them `behind` may take the place. */
   *#from(place: Place, limit: number, behind?: (size: number, place: () => Place) => void): Generator<Commit> {
-    const accumulator = Accumulator.restore(place.accumulator);
-    // The header entry is no entry for the scanner.
-    const atHeader = place.size === 0;
-    const scanner = new Scanner(
-      this.#fd,
-      this.#salt,
-      atHeader ? LOG_HEADER_BYTES : place.size,
-      atHeader ? 1 : place.sequence,
-      limit,
-      'skip data',
-    );
+    const accumulator = this.#accumulator(place);
+    const scanner = this.#scanner(place, limit);
     const entry = new Entry();
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-    let entries = new Map<number, number>(atHeader ? [[1, 1]] : []);
+    let entries = new Map<number, number>(place.size === 0 ? [[TYPE_HEADER, 1]] : []);
     while (scanner.at < limit) {
-      if (scanner.next(entry) !== 'entry')
-        throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`, {
-          hint: 'take the log from a replica',
-        });
+      this.#next(scanner, entry);
       if (entry.type !== TYPE_COMMIT) {
         entries.set(entry.type, (entries.get(entry.type) ?? 0) + 1);
         continue;

@@ -25,6 +25,15 @@ export function isDiskFull(error: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
+/** Does what can be done without when the disk is full. */
+export function unlessFull(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+  }
+}
+
 /** An errno of a libc call as `node:fs` would throw it. */
 function callError(name: string, number: number): Error {
   const code = Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`;

@@ -16,6 +16,8 @@ export const TYPE_HEADER = 1;
 export const TYPE_COMMIT = 2;
 /** What the files were at some size of the log, as one hash (claim.ts). Replay passes over it. */
 export const TYPE_NAMESPACE = 3;
+/** What the root of the log's first sectors was (root-entry.ts). */
+export const TYPE_ROOT = 4;
 export const FIRST_USER_TYPE = 16;
 export const COMMIT_BYTES = 64;
 export const LOG_HEADER_BYTES = 128;
@@ -93,6 +95,12 @@ export class Entry {
 
 const EMPTY = Buffer.alloc(0);
 const EMPTY_VIEW = new DataView(new ArrayBuffer(0));
+
+/** The time of an entry of the log's own. */
+export function timeNow(): { sec: number; nsec: number } {
+  const now = Date.now();
+  return { sec: Math.floor(now / 1000), nsec: (now % 1000) * 1e6 };
+}
 
 /** Writes the fixed part except its checksum; the head's padding must be zero already. */
 export function putHeader(view: DataView, at: number, entry: Entry, length: number): void {

@@ -4,10 +4,9 @@ import { PgError } from '../../mdm/error.ts';
 import { Entry, FIRST_USER_TYPE } from './entry.ts';
 import { SCAN_START } from './hasher.ts';
 import { readHeader } from './header.ts';
-import { CHECKPOINT_MAGIC } from './log.ts';
 import { isMarkOf, makeMark } from './recover.ts';
 import { Scanner } from './scanner.ts';
-import { type Mark, readMark, writeMark } from './sidecar.ts';
+import { CHECKPOINT_MAGIC, type Mark, readMark, writeMark } from './sidecar.ts';
 
 /**
  * A copy of a log that another thread appends to (`Replica`), read entry by entry behind it, so that a checkpoint is at hand when the copy is mounted.

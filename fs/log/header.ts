@@ -18,6 +18,7 @@ import {
   putHeader,
   putU64,
   sealEntry,
+  timeNow,
   TYPE_COMMIT,
   TYPE_HEADER,
 } from './entry.ts';
@@ -40,9 +41,7 @@ export function createLog(dir: string, base: Uint8Array | undefined, salt = rand
   const path = join(dir, 'log');
   if (existsSync(path)) return;
   if (mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dirname(dir));
-  const now = Date.now();
-  const time = { sec: Math.floor(now / 1000), nsec: (now % 1000) * 1e6 };
-  replaceFile(path, [firstBytes(base ?? new Uint8Array(32), salt, time)]);
+  replaceFile(path, [firstBytes(base ?? new Uint8Array(32), salt, timeNow())]);
 }
 
 /** The first 192 bytes of a log: header entry and first commit. */

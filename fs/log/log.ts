@@ -21,21 +21,25 @@ import {
   putRequest,
   putTime,
   sealEntry,
+  timeNow,
   TYPE_COMMIT,
+  TYPE_ROOT,
 } from './entry.ts';
 import { AppendBuffer, BUFFER_BYTES, type LastRequest } from './append-buffer.ts';
-import { isDiskFull, openLogFile, writeFully } from './disk.ts';
+import { Checkpoints } from './checkpoints.ts';
+import { isDiskFull, openLogFile, unlessFull, writeFully } from './disk.ts';
 import { exhausted, failed, full, oldEpoch } from './errors.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
 import { type NamespaceClaim, namespaceEntry } from './claim.ts';
 import { MeterKeeper } from './meter-file.ts';
 import { PayloadReader } from './payload.ts';
-import { findEnd, isMarkOf, makeMark } from './recover.ts';
-import { Scanner, viewOf } from './scanner.ts';
+import { findEnd } from './recover.ts';
+import { type RecordedRoot, RootRecorder } from './root-entry.ts';
+import { behind, entriesBetween, type Place, viewOf } from './scanner.ts';
 import { HEADROOM, LogSpace } from './space.ts';
 import { takeOver } from './takeover.ts';
-import { type Mark, readEpoch, readMark, writeEpoch, writeMark } from './sidecar.ts';
+import { type Mark, readEpoch, writeEpoch } from './sidecar.ts';
 
 /**
  * The state of a log that can be named, compared and proved: the first `size` bytes of the log have the Merkle root `root` (mdm), and were written under
@@ -60,7 +64,8 @@ export interface OpenLogOptions {
   buffer?: AppendBuffer;
 }
 
-export const CHECKPOINT_MAGIC = 'pgckpt';
+/** What may follow the last entry of a batch: the log's own, and the COMMIT. */
+const TAIL_BYTES = COMMIT_BYTES + 256;
 /** A WRITE still in memory may grow by what follows it, up to this payload. */
 const GROW_LIMIT = 1 << 20;
 
@@ -123,10 +128,12 @@ export class Log {
   #sequence: number;
   /** Where the last commit entry ends, be it written or not. */
   #lastCommit: number;
+  readonly #checkpoints: Checkpoints;
   #checkpointSize: number;
   readonly #space: LogSpace;
   readonly #commit = new Entry();
   readonly #keeper: MeterKeeper;
+  readonly #recorder = new RootRecorder();
 
   constructor(dir: string, fd: number, salt: number, base: Buffer, options: OpenLogOptions) {
     this.dir = dir;
@@ -141,7 +148,8 @@ export class Log {
     this.#gathering = this.readOnly ? undefined : (options.buffer ?? new AppendBuffer());
     if (this.#gathering !== undefined) this.inherited = takeOver(this.#gathering, fd, salt);
     if (this.#gathering?.failed) this.failure = new Error('a write or sync failed before the log changed hands');
-    this.checkpoint = this.#trustedCheckpoint(limit);
+    this.#checkpoints = new Checkpoints(dir, fd, salt);
+    this.checkpoint = this.#checkpoints.trusted(limit);
     this.#checkpointSize = this.checkpoint?.size ?? 0;
     const fileBytes = Math.min(fstatSync(fd).size, limit);
     const from = this.#scanStart(limit);
@@ -153,7 +161,7 @@ export class Log {
     this.#space = new LogSpace(fd, end.size);
     this.#sequence = end.sequence;
     this.#buffer = this.#gathering?.bytes ?? Buffer.alloc(0);
-    this.#view = viewOf(this.#buffer);
+    this.#view = this.#gathering?.view ?? viewOf(this.#buffer);
     this.#payloads = new PayloadReader(fd, salt, this.#path);
     this.durable = 0;
     if (!this.readOnly) {
@@ -199,9 +207,15 @@ export class Log {
     assert(fieldBytes <= MAX_FIELDS && payloadBytes <= MAX_PAYLOAD && entry.type > TYPE_COMMIT);
     const length = entryBytes(fieldBytes, payloadBytes);
     this.#makeRoom(length, freeing, entry.type < FIRST_USER_TYPE);
+    this.#put(entry, payload, fieldBytes, length);
+  }
+
+  /** Puts an entry, for which there is room, into the buffer. */
+  #put(entry: Entry, payload: Uint8Array | undefined, fieldBytes: number, length: number): void {
     this.#seal();
     const at = this.#used;
     const buffer = this.#buffer;
+    const payloadBytes = payload === undefined ? 0 : payload.length;
     const head = headBytes(fieldBytes, payloadBytes);
     entry.sequence = this.#sequence++;
     entry.payloadBytes = payloadBytes;
@@ -211,7 +225,7 @@ export class Log {
     if (payload !== undefined) buffer.set(payload, at + head);
     this.#openAt = at;
     this.#used = at + length;
-    this.#noteRequest(entry);
+    this.#gathering!.noteRequest(entry);
     this.#publish();
     decodeHeader(entry, buffer, this.#view, at, this.#start + at);
   }
@@ -224,8 +238,8 @@ export class Log {
     return (
       payload <= GROW_LIMIT &&
       this.#start + align64(end) + COMMIT_BYTES <= this.meter.limit &&
-      end + COMMIT_BYTES <= BUFFER_BYTES &&
-      this.#start + align64(end) + COMMIT_BYTES + HEADROOM <= this.#space.reserved
+      end + TAIL_BYTES <= BUFFER_BYTES &&
+      this.#start + align64(end) + TAIL_BYTES + HEADROOM <= this.#space.reserved
     );
   }
 
@@ -241,7 +255,7 @@ export class Log {
     putTime(this.#view, at, entry.sec, entry.nsec);
     putRequest(this.#view, at, entry.requestLow, entry.requestHigh);
     this.#used = at + length;
-    this.#noteRequest(entry);
+    this.#gathering!.noteRequest(entry);
     this.#publish();
     return this.#start + place;
   }
@@ -275,7 +289,16 @@ export class Log {
   flush(): number {
     if (this.#used === 0) return this.#start;
     this.#checkUsable();
-    if (this.size > this.#lastCommit) this.#appendCommit();
+    if (this.size > this.#lastCommit) {
+      const root = this.#recorder.due();
+      if (root !== undefined) this.#put(root, undefined, root.fieldsEnd, entryBytes(root.fieldsEnd, 0));
+      this.#appendCommit();
+    }
+    return this.#write();
+  }
+
+  /** Writes all that is in memory, a whole batch. */
+  #write(): number {
     try {
       writeFully(this.fd, this.#buffer, 0, this.#used, this.#start);
     } catch (error) {
@@ -292,10 +315,14 @@ export class Log {
   /** `flush`, and then this claim as a batch of its own, written as well. Returns the size at its end; throws as `append` does. */
   appendNamespace(claim: NamespaceClaim): number {
     this.flush();
-    const now = Date.now();
-    const time = { sec: Math.floor(now / 1000), nsec: (now % 1000) * 1e6 };
-    this.append(Object.assign(namespaceEntry(claim), time), undefined, true);
-    return this.flush();
+    this.append(Object.assign(namespaceEntry(claim), timeNow()), undefined, true);
+    this.#appendCommit();
+    return this.#write();
+  }
+
+  /** Tells the root of the log's first sectors: it is recorded with one of the next commits. They were durable when they were hashed. */
+  noteRoot(hashed: RecordedRoot): void {
+    this.#recorder.note(hashed);
   }
 
   /** Tells that an fdatasync begun after `flush` returned `size` succeeded. */
@@ -330,7 +357,10 @@ export class Log {
   /** flush, fdatasync, and the root of everything. */
   position(): Position {
     const size = this.readOnly ? this.#start : this.sync();
-    return { epoch: this.#epoch, size, root: this.hasher.rootAt(size) };
+    const root = this.hasher.rootAt(size);
+    if (!this.readOnly) this.hasher.keep(this.durable);
+    this.noteRoot(this.hasher.full);
+    return { epoch: this.#epoch, size, root };
   }
 
   /** Raises the epoch, durably. PgError LOG_EPOCH_OLD when it would fall. */
@@ -342,17 +372,12 @@ export class Log {
 
   /** Calls `apply` with every entry behind the trusted checkpoint, the log's own left out. PgError LOG_CORRUPT. */
   replay(apply: (entry: Entry) => void): void {
-    const from =
-      this.checkpoint === undefined
-        ? SCAN_START
-        : { size: this.checkpoint.size, sequence: this.checkpoint.sequence + 1 };
-    const scanner = new Scanner(this.fd, this.#salt, from.size, from.sequence, this.#start, 'skip data');
-    const entry = new Entry();
-    while (scanner.at < this.#start) {
-      if (scanner.next(entry) !== 'entry')
-        throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`);
+    const { checkpoint } = this;
+    const from = checkpoint === undefined ? SCAN_START : behind(checkpoint);
+    for (const entry of entriesBetween(this.fd, this.#salt, from, this.#start, this.#path)) {
       if (entry.type >= FIRST_USER_TYPE) apply(entry);
-      else this.#keeper.replay(entry, scanner.at);
+      else this.#keeper.replay(entry, entry.at + entry.length);
+      if (entry.type === TYPE_ROOT) this.#recorder.passed(entry, this.#path);
     }
   }
 
@@ -363,9 +388,8 @@ export class Log {
   writeCheckpoint(pieces: readonly Uint8Array[]): void {
     const size = this.sync();
     this.saveMeter();
-    this.#saveMarks(() => {
-      const mark = makeMark(this.fd, this.#salt, size, this.lastSequence);
-      writeMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, mark, pieces);
+    unlessFull(() => {
+      this.#checkpoints.write(size, this.lastSequence, pieces);
       this.hasher.save(size, this.lastSequence);
     });
     this.#checkpointSize = size;
@@ -389,34 +413,21 @@ export class Log {
         ftruncateSync(this.fd, this.#start);
         this.saveMeter();
         if (this.hasher.restored.size !== this.#start) {
-          this.#saveMarks(() => this.hasher.save(this.#start, this.lastSequence));
+          unlessFull(() => this.hasher.save(this.#start, this.lastSequence));
         }
       }
     } finally {
+      this.hasher.close();
       closeSync(this.fd);
     }
   }
 
-  /** Runs what can be done without. */
-  #saveMarks(action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      if (!isDiskFull(error)) throw error;
-    }
-  }
-
-  #trustedCheckpoint(limit: number): Mark | undefined {
-    const mark = readMark(join(this.dir, 'checkpoint'), CHECKPOINT_MAGIC, this.#salt);
-    return mark !== undefined && mark.size <= limit && isMarkOf(this.fd, mark) ? mark : undefined;
-  }
-
   /** Everything before the later of the two marks was checked and durable. */
-  #scanStart(limit: number): { size: number; sequence: number } {
+  #scanStart(limit: number): Place {
     const mark = this.checkpoint;
     const hashed = this.hasher.restored;
-    if (mark !== undefined && mark.size >= hashed.size) return { size: mark.size, sequence: mark.sequence + 1 };
-    return hashed.size > 0 && hashed.size <= limit ? { size: hashed.size, sequence: hashed.sequence + 1 } : SCAN_START;
+    if (mark !== undefined && mark.size >= hashed.size) return behind(mark);
+    return hashed.size > 0 && hashed.size <= limit ? behind(hashed) : SCAN_START;
   }
 
   #checkUsable(): void {
@@ -427,8 +438,8 @@ export class Log {
   /** After this, `length` bytes and a commit entry fit into the buffer and into space on disk that is ours. The log's own entries need no budget. */
   #makeRoom(length: number, freeing: boolean, isOwn: boolean): void {
     this.#checkUsable();
-    if (this.#used + length + COMMIT_BYTES * 2 > BUFFER_BYTES) this.flush();
-    const need = this.size + length + COMMIT_BYTES * 2;
+    if (this.#used + length + TAIL_BYTES > BUFFER_BYTES) this.flush();
+    const need = this.size + length + TAIL_BYTES;
     if (need > this.meter.limit && !isOwn) throw exhausted(this.#path);
     if (need + HEADROOM <= this.#space.reserved) return;
     const error = this.#space.reserve(need + HEADROOM, this.#start);
@@ -451,14 +462,6 @@ export class Log {
     );
   }
 
-  #noteRequest({ requestLow, requestHigh, result }: Entry): void {
-    if (requestLow === 0 && requestHigh === 0) return;
-    const { request } = this.#gathering!;
-    request.low = requestLow;
-    request.high = requestHigh;
-    request.result = result;
-  }
-
   /** The last entry gets its checksums and grows no more. */
   #seal(): void {
     const at = this.#openAt;
@@ -473,11 +476,7 @@ export class Log {
     this.#seal();
     const at = this.#used;
     assert(at + COMMIT_BYTES <= BUFFER_BYTES);
-    const now = Date.now();
-    this.#commit.type = TYPE_COMMIT;
-    this.#commit.sequence = this.#sequence++;
-    this.#commit.sec = Math.floor(now / 1000);
-    this.#commit.nsec = (now % 1000) * 1e6;
+    Object.assign(this.#commit, { type: TYPE_COMMIT, sequence: this.#sequence++ }, timeNow());
     const end = this.size + COMMIT_BYTES;
     putCommit(this.#buffer, this.#view, at, this.#commit, this.#lastCommit, end, this.durable, this.#salt);
     this.#used = at + COMMIT_BYTES;

@@ -93,7 +93,7 @@ function durableCommitAfter(fd: number, salt: number, at: number, fileBytes: num
 }
 
 /** Whether the commit entry that the mark names ends at its size: then it was made of this log, and not of one that took another turn. */
-export function isMarkOf(fd: number, mark: Mark): boolean {
+export function isMarkOf(fd: number, mark: Omit<Mark, 'payload'>): boolean {
   const commit = commitBefore(fd, mark.salt, mark.size);
   return commit !== undefined && commit.sequence === mark.sequence && commit.check === mark.check;
 }

@@ -23,12 +23,14 @@ import {
   peekSequence,
   peekType,
   TYPE_COMMIT,
+  TYPE_ROOT,
 } from './entry.ts';
 import { Hasher, SCAN_START } from './hasher.ts';
 import { parseHeader, readHeader } from './header.ts';
 import { oldEpoch } from './errors.ts';
 import type { Position } from './log.ts';
 import { findEnd } from './recover.ts';
+import { readRootEntry, type RecordedRoot } from './root-entry.ts';
 import { viewOf } from './scanner.ts';
 import { readEpoch, writeEpoch } from './sidecar.ts';
 
@@ -104,6 +106,8 @@ export class Replica {
   #parsed = 0;
   /** Where the whole batches in `pending` end. */
   #batchEnds: number[] = [];
+  /** Roots that entries in `pending` record. */
+  #recorded: RecordedRoot[] = [];
 
   constructor(dir: string, fd: number) {
     this.dir = dir;
@@ -145,8 +149,9 @@ export class Replica {
     ftruncateSync(this.#fd, 0);
     fdatasyncSync(this.#fd);
     this.#size = this.#have = this.#parsed = this.#sequence = this.#committedSequence = 0;
+    this.#hasher?.close();
     this.#hasher = undefined;
-    for (const name of ['hash', 'checkpoint', 'meter']) rmSync(join(this.dir, name), { force: true });
+    for (const name of ['hash', 'roots', 'checkpoint', 'meter']) rmSync(join(this.dir, name), { force: true });
   }
 
   /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */
@@ -157,8 +162,10 @@ export class Replica {
     for (;;) {
       const length = this.#wholeEntry();
       if (length === 0) break;
-      const isCommit = peekType(this.#view, this.#parsed) === TYPE_COMMIT;
+      const type = peekType(this.#view, this.#parsed);
+      const isCommit = type === TYPE_COMMIT;
       if (isCommit) this.#checkCommit(this.#parsed, committed);
+      if (type === TYPE_ROOT) this.#recorded.push(this.#rootAt(this.#parsed));
       this.#parsed += length;
       this.#sequence++;
       if (isCommit) {
@@ -181,6 +188,7 @@ export class Replica {
 
   /** The position up to the last commit taken, hashed. */
   position(): Position {
+    if (this.#size > 0) this.#hasher ??= new Hasher(this.dir, this.#fd, this.#salt);
     return { epoch: this.#epoch, size: this.#size, root: this.#hasher?.rootAt(this.#size) ?? new Uint8Array(32) };
   }
 
@@ -192,6 +200,7 @@ export class Replica {
   }
 
   close(): void {
+    this.#hasher?.close();
     closeSync(this.#fd);
   }
 
@@ -238,6 +247,13 @@ export class Replica {
     }
   }
 
+  #rootAt(at: number): RecordedRoot {
+    const end = at + this.#view.getUint16(at + 12, true);
+    const recorded = readRootEntry(this.#pending, this.#view, at + HEADER_BYTES, end, this.#size + at);
+    if (recorded === undefined) throw this.#corrupt('a root is recorded of no size');
+    return recorded;
+  }
+
   #commit(bytes: number, sequence: number): void {
     try {
       writeFully(this.#fd, this.#pending, 0, bytes, this.#size);
@@ -245,14 +261,7 @@ export class Replica {
       if (isDiskFull(error)) throw new PgError('LOG_FULL', `no space on the disk of ${this.#path}`, { cause: error });
       throw error;
     }
-    this.#hasher ??= new Hasher(this.dir, this.#fd, this.#salt);
-    this.#hasher.advance(this.#size);
-    let from = 0;
-    for (const end of this.#batchEnds) {
-      this.#hasher.feed(this.#pending.subarray(from, end));
-      from = end;
-    }
-    this.#batchEnds = [];
+    this.#hash();
     this.#size += bytes;
     this.#committedSequence = sequence;
     this.#pending.copyWithin(0, bytes, this.#have);
@@ -260,10 +269,31 @@ export class Replica {
     this.#parsed -= bytes;
   }
 
+  /** Executes the whole batches in `pending`, and compares the roots that they record. LOG_CORRUPT: this copy is then what it was before them. */
+  #hash(): void {
+    this.#hasher ??= new Hasher(this.dir, this.#fd, this.#salt);
+    try {
+      this.#hasher.advance(this.#size);
+      let from = 0;
+      for (const end of this.#batchEnds.splice(0)) {
+        this.#hasher.feed(this.#pending.subarray(from, end));
+        from = end;
+      }
+      for (const recorded of this.#recorded.splice(0)) this.#hasher.expect(recorded);
+    } catch (error) {
+      ftruncateSync(this.#fd, this.#size);
+      this.#hasher.close();
+      this.#hasher = undefined;
+      this.#corrupt('');
+      throw error;
+    }
+  }
+
   #corrupt(what: string): PgError {
     this.#have = this.#parsed = 0;
     this.#sequence = this.#committedSequence;
     this.#batchEnds = [];
+    this.#recorded = [];
     return new PgError(
       'LOG_CORRUPT',
       `${this.#path}: what was received after byte ${this.#size} does not belong there (${what})`,

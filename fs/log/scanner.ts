@@ -1,6 +1,7 @@
+import { PgError } from '../../mdm/error.ts';
 import {
   decodeHeader,
-  type Entry,
+  Entry,
   FLAG_DATA,
   headCheck,
   headIsWhole,
@@ -117,6 +118,28 @@ export class Scanner {
       from += got;
     }
     return true;
+  }
+}
+
+/** Where an entry starts, and the number that it has. */
+export interface Place {
+  size: number;
+  sequence: number;
+}
+
+/** Where the entries start behind a commit that ends at `size` and has this number. */
+export const behind = ({ size, sequence }: Place): Place => ({ size, sequence: sequence + 1 });
+
+/**
+ * Entry after entry of [from, to) of the log open as `fd`, all in one object; file data is not read. `to` is a commit's end: everything before it must be
+ * whole. PgError LOG_CORRUPT.
+ */
+export function* entriesBetween(fd: number, salt: number, from: Place, to: number, path: string): Generator<Entry> {
+  const scanner = new Scanner(fd, salt, from.size, from.sequence, to, 'skip data');
+  const entry = new Entry();
+  while (scanner.at < to) {
+    if (scanner.next(entry) !== 'entry') throw new PgError('LOG_CORRUPT', `${path} is damaged at byte ${scanner.at}`);
+    yield entry;
   }
 }
 

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { PgError } from '../../mdm/error.ts';
 import { getU64, putU64 } from './entry.ts';
-import { replaceFile } from './disk.ts';
+import { readFully, replaceFile } from './disk.ts';
 
 /**
  * The small files beside a log (docs/formats/log.md, docs/formats/checkpoint.md): `epoch`, which must survive, and `hash` and `checkpoint`,
@@ -11,6 +11,7 @@ import { replaceFile } from './disk.ts';
  */
 const EPOCH_VERSION = 1;
 export const HASH_MAGIC = 'pghash';
+export const CHECKPOINT_MAGIC = 'pgckpt';
 const MARK_VERSION = 1;
 const MARK_HEADER_BYTES = 64;
 
@@ -89,6 +90,26 @@ export function readMark(path: string, magic: string, salt: number): Mark | unde
   if (view.getUint32(12, true) !== salt || getU64(view, 32) !== bytes.length - MARK_HEADER_BYTES - 4) return undefined;
   const payload = bytes.subarray(MARK_HEADER_BYTES, bytes.length - 4);
   return { size: getU64(view, 16), sequence: getU64(view, 24), check: view.getUint32(40, true), salt, payload };
+}
+
+/** Reads only the header of a mark file: whether the mark is one of this log, `isMarkOf` tells. Undefined when there is none. */
+export function readMarkHeader(path: string, magic: string, salt: number): Omit<Mark, 'payload'> | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const bytes = Buffer.alloc(MARK_HEADER_BYTES);
+    if (readFully(fd, bytes, 0, bytes.length, 0) < bytes.length) return undefined;
+    if (bytes.toString('latin1', 0, 8) !== magic.padEnd(8, '\0') || bytes.readUInt32LE(12) !== salt) return undefined;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    return { size: getU64(view, 16), sequence: getU64(view, 24), check: view.getUint32(40, true), salt };
+  } finally {
+    closeSync(fd);
+  }
 }
 
 export function newer(path: string): PgError {

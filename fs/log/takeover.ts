@@ -1,6 +1,6 @@
 import type { AppendBuffer, LastRequest } from './append-buffer.ts';
 import { writeFully } from './disk.ts';
-import { COMMIT_BYTES, Entry, peekHead, peekLength, peekPayload, sealEntry, TYPE_COMMIT } from './entry.ts';
+import { COMMIT_BYTES, Entry, peekHead, peekLength, peekPayload, sealEntry, timeNow, TYPE_COMMIT } from './entry.ts';
 import { putCommit } from './header.ts';
 
 /**
@@ -19,9 +19,7 @@ export function takeOver(buffer: AppendBuffer, fd: number, salt: number): LastRe
     sealEntry(bytes, view, openAt, salt);
   }
   if (start + used > lastCommit) {
-    const now = Date.now();
-    const time = { sec: Math.floor(now / 1000), nsec: (now % 1000) * 1e6 };
-    const commit = Object.assign(new Entry(), { type: TYPE_COMMIT, sequence, ...time });
+    const commit = Object.assign(new Entry(), { type: TYPE_COMMIT, sequence }, timeNow());
     const end = start + used + COMMIT_BYTES;
     putCommit(bytes, view, used, commit, lastCommit, end, 0, salt);
     used += COMMIT_BYTES;

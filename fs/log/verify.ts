@@ -4,9 +4,8 @@ import { PgError } from '../../mdm/error.ts';
 import { Entry, MAX_PAYLOAD } from './entry.ts';
 import { SCAN_START } from './hasher.ts';
 import { readHeader } from './header.ts';
-import { CHECKPOINT_MAGIC } from './log.ts';
 import { Scanner } from './scanner.ts';
-import { HASH_MAGIC, readMark } from './sidecar.ts';
+import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark } from './sidecar.ts';
 
 /** No entry is longer: where less than this is left of a log that was cut, it was cut in an entry. */
 const MAX_ENTRY_BYTES = MAX_PAYLOAD + (1 << 16);

@@ -4,9 +4,10 @@ import { PgError } from '../../mdm/error.ts';
 import { openTree } from '../../layers/tree.ts';
 import type { Store } from '../../store/store.ts';
 import { type NamespaceClaim, readClaim } from '../log/claim.ts';
-import { Entry, FIRST_USER_TYPE, LOG_HEADER_BYTES, TYPE_COMMIT, TYPE_NAMESPACE } from '../log/entry.ts';
+import { type Entry, FIRST_USER_TYPE, TYPE_COMMIT, TYPE_NAMESPACE } from '../log/entry.ts';
+import { SCAN_START } from '../log/hasher.ts';
 import { readHeader } from '../log/header.ts';
-import { Scanner } from '../log/scanner.ts';
+import { entriesBetween } from '../log/scanner.ts';
 import { apply } from '../view/apply.ts';
 import { FieldReader } from '../view/entries.ts';
 import { State } from '../view/state.ts';
@@ -34,8 +35,7 @@ export function checkClaims(
   const fd = openSync(path, 'r');
   try {
     const { salt } = readHeader(fd, path);
-    const entries = (): Generator<Entry> =>
-      entriesOf(new Scanner(fd, salt, LOG_HEADER_BYTES, 1, limit, 'skip data'), limit, path);
+    const entries = (): Generator<Entry> => entriesBetween(fd, salt, SCAN_START, limit, path);
     const claims = claimsOf(entries());
     const bySize = Map.groupBy(claims, (claim) => claim.size);
     const state = new State(openTree(store, treeRoot));
@@ -66,15 +66,6 @@ function replay(state: State, entry: Entry, fields: FieldReader, path: string): 
     throw new PgError('LOG_CORRUPT', `the entry at byte ${entry.at} of ${path} does not fit what is before it`, {
       cause,
     });
-  }
-}
-
-/** Entry after entry, one object for all. */
-function* entriesOf(scanner: Scanner, limit: number, path: string): Generator<Entry> {
-  const entry = new Entry();
-  while (scanner.at < limit) {
-    if (scanner.next(entry) !== 'entry') throw new PgError('LOG_CORRUPT', `${path} is damaged at byte ${scanner.at}`);
-    yield entry;
   }
 }
 

@@ -17,6 +17,7 @@ export const ENTRY_NAMES: Readonly<Record<number, string>> = {
   1: 'HEADER',
   2: 'COMMIT',
   3: 'NAMESPACE',
+  4: 'ROOT',
   [WRITE]: 'WRITE',
   [SETATTR]: 'SETATTR',
   [CREATE]: 'CREATE',

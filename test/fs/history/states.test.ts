@@ -103,7 +103,7 @@ describe('states of a log', () => {
     const dir = dirOf(name);
     const all = sizes(name, end);
     assert.equal(all.length, 4);
-    const list = new CommitList(dir, end);
+    const list = new CommitList(dir, end, 'kept');
     const roots = [...list.oldestFirst()].map(({ root }) => Buffer.from(root).toString('hex'));
     list.close();
     const find = (word: string): number => resolvePosition(dir, end, parsePosition(word, Date.now()), 'web');

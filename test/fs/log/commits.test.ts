@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Accumulator } from '../../../mdm/accumulator.ts';
 import { executeBatch } from '../../../mdm/batch.ts';
 import { isPgError } from '../../../mdm/error.ts';
 import { MemoryHost } from '../../../mdm/memory-file.ts';
-import { batchOf, type Commit, CommitList } from '../../../fs/log/commits.ts';
+import { batchOf, type Commit, CommitList, type RootsFrom } from '../../../fs/log/commits.ts';
 import { Entry, FLAG_DATA } from '../../../fs/log/entry.ts';
 import { openLog } from '../../../fs/log/log.ts';
 
@@ -27,8 +27,8 @@ describe('the commits of a log', () => {
     return sizes;
   }
 
-  const list = (size: number, way: 'oldestFirst' | 'newestFirst'): Commit[] => {
-    const commits = new CommitList(dir, size);
+  const list = (size: number, way: 'oldestFirst' | 'newestFirst', roots: RootsFrom = 'bytes'): Commit[] => {
+    const commits = new CommitList(dir, size, roots);
     try {
       return [...commits[way]()];
     } finally {
@@ -66,6 +66,13 @@ describe('the commits of a log', () => {
     assert.ok(sizes.at(-1)! > 32 << 20, 'more than two stretches');
     const forward = list(sizes.at(-1)!, 'oldestFirst');
     assert.deepEqual(list(sizes.at(-1)!, 'newestFirst'), forward.toReversed());
+    assert.deepEqual(list(sizes.at(-1)!, 'newestFirst', 'kept'), forward.toReversed(), 'nothing is kept yet');
+    const log = openLog(dir);
+    log.position();
+    log.close();
+    assert.ok(existsSync(join(dir, 'roots')));
+    for (const way of ['newestFirst', 'oldestFirst'] as const)
+      assert.deepEqual(list(sizes.at(-1)!, way, 'kept'), list(sizes.at(-1)!, way, 'bytes'), way);
     const accumulator = new Accumulator();
     accumulator.append(readFileSync(join(dir, 'log')).subarray(0, sizes[20]));
     assert.deepEqual(forward[20]!.root, accumulator.root());

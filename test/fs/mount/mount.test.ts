@@ -85,6 +85,32 @@ describe('fs: a mount', () => {
     assert.equal((await mount.stats()).dirty, false);
   });
 
+  it('takes no more writes once the log turns out not to have the root that was recorded of it', async () => {
+    let mount = await bench.mount();
+    writeFileSync(bench.path('big'), Buffer.alloc(5 << 20, 'pattern'));
+    await mount.commit();
+    writeFileSync(bench.path('small'), 'tells that the other was durable');
+    await mount.commit();
+    await mount.unmount();
+    for (const name of ['hash', 'checkpoint']) rmSync(join(bench.logDir, name));
+    const fd = openSync(join(bench.logDir, 'log'), 'r+');
+    writeSync(fd, Buffer.from('other'), 0, 5, 1 << 20);
+    closeSync(fd);
+    const reports: string[] = [];
+    mount = await bench.mount({ report: (message) => reports.push(message) });
+    await assert.rejects(mount.commit(), (error) => isPgError(error) && /root/.test(error.message));
+    assert.match(reports.join('\n'), /do not have the root that was recorded/);
+    assert.match(mount.damage ?? '', /root/);
+    const write = (): void => {
+      const file = openSync(bench.path('new'), 'w');
+      fsyncSync(file);
+      closeSync(file);
+    };
+    assert.throws(write, (error) => (error as NodeJS.ErrnoException).code === 'EIO');
+    assert.equal(readFileSync(bench.path('small')).length, 32);
+    assert.equal(statSync(bench.path('big')).size, 5 << 20, 'what is there can still be read');
+  });
+
   it('lists what changed', async () => {
     const mount = await bench.mount();
     mkdirSync(bench.path('d'));
