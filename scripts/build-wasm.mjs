@@ -35,12 +35,14 @@ const QUARTERS = [
 ];
 
 /**
- * How the two lanes in a v128 and the scalar one write the same thing; `v` and `s` are their working vectors, `m` and
- * `n` their message words.
+ * How the two lanes in a v128 and the scalar one write the same thing; `v` and `s` are their working vectors, `m` their
+ * message words and `n` the scalar ones negated: V8 subtracts straight from memory, but loads what it is to add into a
+ * register first, of which there are too few.
  */
 const VECTOR = {
   names: ['v', 'm'],
   add: (x, y) => `v128.add<i64>(${x}, ${y})`,
+  addWord: (x, m) => `v128.add<i64>(${x}, ${m})`,
   xor: (x, y) => `v128.xor(${x}, ${y})`,
   constant: (i) => `v128.load(CONSTANTS, ${16 * i})`,
   length: 'i64x2.splat(length)',
@@ -54,6 +56,7 @@ const VECTOR = {
 const SCALAR = {
   names: ['s', 'n'],
   add: (x, y) => `${x} + ${y}`,
+  addWord: (x, n) => `${x} - ${n}`,
   xor: (x, y) => `${x} ^ ${y}`,
   constant: (i) => `load<u64>(CONSTANTS, ${16 * i})`,
   length: 'length',
@@ -61,16 +64,16 @@ const SCALAR = {
 };
 
 /** The mixing function G (RFC 7693, section 3.1) on quarter `g` of round `r`, as AssemblyScript statements. */
-function mix(r, g, { names, add, xor, constant, length, rotate }) {
+function mix(r, g, { names, add, addWord, xor, constant, length, rotate }) {
   const [a, b, c, d] = QUARTERS[g].map((i) => names[0] + i);
   const [x, y] = [SIGMA[r % 10][2 * g], SIGMA[r % 10][2 * g + 1]];
   const start = r === 0 && g < 4;
   const end = r === 11 && g >= 4;
   // a + b + word, the word first, for it is there before b is. Words 9 to 15 of a 65-byte message are zero.
-  const sum = (word) => (word < 9 ? add(add(a, names[1] + word), b) : add(a, b));
+  const sum = (word) => add(word < 9 ? addWord(a, names[1] + word) : a, b);
   const firstD = g === 0 ? xor(constant(4), length) : constant(4 + g);
   return [
-    `${a} = ${start ? add(constant(g), names[1] + x) : sum(x)}`,
+    `${a} = ${start ? addWord(constant(g), names[1] + x) : sum(x)}`,
     `${d} = ${xor(start ? firstD : d, a)}`,
     `${d} = ${rotate[32](d)}`,
     `${c} = ${add(start ? constant(8 + g) : c, d)}`,
@@ -85,16 +88,30 @@ function mix(r, g, { names, add, xor, constant, length, rotate }) {
   ];
 }
 
-/** Vector and scalar statements in turn, so that both kinds of execution unit find work at any time. */
+/** How many statements of one G come before those of the next, in a step of four vector Gs. */
+const STRETCHES = [1, 3, 1, 1, 1, 3, 2];
+
+/**
+ * A step (four columns or four diagonals) after the other. The vector Gs of a step go abreast, as each for itself waits
+ * for its own results most of the time; the scalar ones go one after another, which takes fewest registers. Vector and
+ * scalar statements in turn, so that both kinds of execution unit find work at any time.
+ */
 function rounds() {
   const statements = [];
-  for (let r = 0; r < 12; r++) {
-    for (let g = 0; g < 8; g++) {
-      const scalar = mix(r, g, SCALAR);
-      mix(r, g, VECTOR).forEach((statement, i) => statements.push(statement, scalar[i]));
-    }
+  for (let step = 0; step < 24; step++) {
+    const four = (lane) => [0, 1, 2, 3].map((i) => mix(step >> 1, (step & 1) * 4 + i, lane));
+    const [vector, scalar] = [abreast(four(VECTOR)), four(SCALAR).flat()];
+    vector.forEach((statement, i) => statements.push(statement, scalar[i]));
   }
   return statements.map((s) => `  ${s};`).join('\n');
+}
+
+function abreast(gs) {
+  let at = 0;
+  return STRETCHES.flatMap((length) => {
+    at += length;
+    return gs.flatMap((g) => g.slice(at - length, at));
+  });
 }
 
 const source = (name) => {
@@ -108,7 +125,8 @@ let wasm;
 const options = [
   '--runtime',
   'stub',
-  '-O3',
+  // Binaryen would move statements about; V8 keeps the order they have.
+  '-O0',
   '--noAssert',
   '--enable',
   'simd',

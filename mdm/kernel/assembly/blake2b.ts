@@ -45,9 +45,9 @@ export function hashThree(p: usize, q: usize, r: usize, toP: usize, toQ: usize, 
   const m6 = v128.shuffle<u64>(a3, b3, 0, 2);
   const m7 = v128.shuffle<u64>(a3, b3, 1, 3);
   const m8 = v128.shr<u64>(v128.load_lane<u64>(q, v128.load_zero<u64>(p, 56), 1, 56), 56);
-  const n0 = (load<u64>(r - 1) & ~0xff) | prefix;
-  const n1 = load<u64>(r, 7), n2 = load<u64>(r, 15), n3 = load<u64>(r, 23), n4 = load<u64>(r, 31);
-  const n5 = load<u64>(r, 39), n6 = load<u64>(r, 47), n7 = load<u64>(r, 55), n8 = <u64>load<u8>(r, 63);
+  const n0 = 0 - ((load<u64>(r - 1) & ~0xff) | prefix);
+  const n1 = 0 - load<u64>(r, 7), n2 = 0 - load<u64>(r, 15), n3 = 0 - load<u64>(r, 23), n4 = 0 - load<u64>(r, 31);
+  const n5 = 0 - load<u64>(r, 39), n6 = 0 - load<u64>(r, 47), n7 = 0 - load<u64>(r, 55), n8 = 0 - <u64>load<u8>(r, 63);
   let v0: v128, v1: v128, v2: v128, v3: v128, v4: v128, v5: v128, v6: v128, v7: v128;
   let v8: v128, v9: v128, v10: v128, v11: v128, v12: v128, v13: v128, v14: v128, v15: v128;
   let s0: u64, s1: u64, s2: u64, s3: u64, s4: u64, s5: u64, s6: u64, s7: u64;
