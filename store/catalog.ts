@@ -1,4 +1,5 @@
 import { PgError } from '../mdm/error.ts';
+import { type AnchorPlace, decodeAnchor, encodeAnchor } from './anchors.ts';
 import { contentKey, type ContentRef, decodeExtents, encodeExtents, type Extent, isZeroSector } from './content.ts';
 import type { Index } from './index-db.ts';
 import type { Table } from './table.ts';
@@ -48,13 +49,26 @@ export class Catalog {
   private readonly index: Index;
   private readonly contents: Table;
   private readonly sectors: Table;
+  private readonly anchors: Table;
   private readonly condemned: Table;
 
   constructor(index: Index) {
     this.index = index;
     this.contents = index.table('contents');
     this.sectors = index.table('sectors');
+    this.anchors = index.table('anchors');
     this.condemned = index.table('condemned');
+  }
+
+  /** Where bytes with this anchor (`anchorKey`) may be: to be compared, and the sector may be gone. */
+  anchorPlace(key: Buffer): AnchorPlace | undefined {
+    const value = this.anchors.get(key);
+    return value && decodeAnchor(value);
+  }
+
+  /** Notes where bytes with this anchor are, unless it is known of others. Call it inside a transaction. */
+  putAnchor(key: Buffer, place: AnchorPlace): void {
+    if (!this.anchors.has(key)) this.anchors.put(key, encodeAnchor(place));
   }
 
   extents(ref: ContentRef): Extent[] | undefined {

@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { decodeAnchor } from './anchors.ts';
 import { type Mark, markKey } from './catalog.ts';
 import { contentKey, type ContentRef, decodeExtents } from './content.ts';
 import type { Index } from './index-db.ts';
@@ -54,6 +55,7 @@ export async function collect(index: Index, places: CollectPlaces, mark: MarkLiv
       ({ key, value }) => key[0] !== UNLINK && value.readDoubleLE(0) < oldest,
     );
     if (removable.length > 0) remove(index, await reachNow(), oldest, result);
+    if (result.sectors > 0) removeAnchors(index);
     result.bytes += unlinkMarked(index, places);
   }
   result.bytes += removeTemporaries(places);
@@ -148,6 +150,19 @@ function remove(index: Index, live: ReadonlySet<string>, oldest: number, result:
       }
     }
   });
+}
+
+/** Takes out the anchors that lead to sectors which are gone. Whoever follows one meanwhile finds that the sector is gone. */
+function removeAnchors(index: Index): void {
+  const [anchors, sectors] = [index.table('anchors'), index.table('sectors')];
+  const leadsNowhere = (value: Buffer | undefined): boolean =>
+    value !== undefined && !sectors.has(decodeAnchor(value).sector);
+  const dead = [...anchors.range()].filter(({ value }) => leadsNowhere(value)).map(({ key }) => key);
+  for (let at = 0; at < dead.length; at += 4096) {
+    index.transaction(() => {
+      for (const key of dead.slice(at, at + 4096)) if (leadsNowhere(anchors.get(key))) anchors.remove(key);
+    });
+  }
 }
 
 /**

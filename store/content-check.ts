@@ -1,6 +1,6 @@
 import { PgError } from '../mdm/error.ts';
-import { bufferRoot, rootOfRoots, SECTOR_BYTES } from '../mdm/merkle.ts';
-import { type ContentRef, describeContent, type Extent, isZeroSector, piecesOf } from './content.ts';
+import { bufferRoot, LEAF_BYTES, rootOfRoots } from '../mdm/merkle.ts';
+import { type ContentRef, describeContent, type Extent, isZeroSector, piecesOf, wholeSector } from './content.ts';
 import { sectorKey } from './content-reader.ts';
 import type { SectorPool } from './sector-pool.ts';
 
@@ -17,11 +17,19 @@ interface Wanted {
   found(root: Uint8Array): void;
 }
 
+/** A piece that lies in several places. */
+export interface Scattered {
+  extents: readonly Extent[];
+  found(root: Uint8Array): void;
+}
+
 /**
- * Gathers pieces of contents by the sector they are in, so that each sector is read once for all of them. A content's
+ * Gathers pieces of contents by the sector they are in, so that each sector is read once for all of them; pieces that lie in several places are left over. A content's
  * root is known when the sectors of all its pieces have been looked at.
  */
 export class RootCheck {
+  /** The pieces that `sectors` does not lead to: whoever checks sees to each. */
+  readonly scattered: Scattered[] = [];
   private readonly bySector = new Map<string, Wanted[]>();
   private readonly zeroRoots = new Map<number, Uint8Array>();
 
@@ -38,11 +46,15 @@ export class RootCheck {
       if (--missing === 0) done(pieces.length === 1 ? root : rootOfRoots(roots));
     };
     if (pieces.length === 0) done(new Uint8Array(32));
-    pieces.forEach(({ sector, offset, length }, i) => {
+    pieces.forEach((piece, i) => {
       // A piece that is a whole sector has the sector's root.
-      if (length === SECTOR_BYTES) found(i, sector);
-      else if (isZeroSector(sector)) found(i, this.zeroRoot(length));
-      else this.wanted(sector).push({ offset, length, found: (root) => found(i, root) });
+      const whole = wholeSector(piece);
+      const { sector, offset, length } = piece[0]!;
+      const tell = (root: Uint8Array): void => found(i, root);
+      if (whole) tell(whole);
+      else if (piece.length > 1 || offset % LEAF_BYTES !== 0) this.scattered.push({ extents: piece, found: tell });
+      else if (isZeroSector(sector)) tell(this.zeroRoot(length));
+      else this.wanted(sector).push({ offset, length, found: tell });
     });
   }
 
@@ -74,6 +86,21 @@ export class RootCheck {
     if (!root) this.zeroRoots.set(length, (root = bufferRoot(new Uint8Array(length))));
     return root;
   }
+}
+
+/** Has the pool find the root of a scattered piece. CORRUPT_SECTOR, MISSING_SECTOR. */
+export async function checkScattered(
+  { extents, found }: Scattered,
+  pool: SectorPool,
+  pathOf: (sector: Uint8Array) => string,
+): Promise<void> {
+  const pieces = extents.map(({ sector, offset, length }) => ({
+    root: sector,
+    path: isZeroSector(sector) ? undefined : pathOf(sector),
+    offset,
+    length,
+  }));
+  found((await pool.run({ kind: 'assemble', pieces })).root);
 }
 
 /**
@@ -112,5 +139,6 @@ export async function checkExtents(
       check.foundIn(sector, contentRoots);
     }),
   );
+  await Promise.all(check.scattered.map(async (piece) => checkScattered(piece, pool, pathOf)));
   if (wrong) throw new PgError('BAD_CONTENT', `the extents given for ${describeContent(wrong)} hold something else`);
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
-import { LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
+import { SECTOR_BYTES } from '../mdm/merkle.ts';
 
 /**
  * A byte sequence, identified by its Merkle root (RFC 6962 shape over 64-byte leaves, BLAKE2b-256) and its size
@@ -104,26 +104,37 @@ export function mergeHoles(extents: readonly Extent[]): Extent[] {
 }
 
 /**
- * The pieces that a content's root is folded from: 4 MiB each, the last one shorter. Throws BAD_CONTENT if the extents
- * are not laid out so, reach out of a sector, or do not add up to the content's size.
+ * The pieces of 4 MiB that a content's root is folded from, the last one shorter: for each the extents that make it up. Throws BAD_CONTENT if an extent reaches out of its
+ * sector, or they do not add up to the content's size.
  */
-export function piecesOf(ref: ContentRef, extents: readonly Extent[]): Extent[] {
+export function piecesOf(ref: ContentRef, extents: readonly Extent[]): Extent[][] {
   const bad = (why: string): PgError => new PgError('BAD_CONTENT', `the extents of ${describeContent(ref)} ${why}`);
-  const pieces: Extent[] = [];
+  const pieces: Extent[][] = [];
+  let piece: Extent[] = [];
+  let room = SECTOR_BYTES;
   let left = ref.size;
   for (const { sector, offset, length } of extents) {
     const hole = isZeroSector(sector);
     if (!(length > 0) || length > left || (!hole && offset + length > SECTOR_BYTES) || (hole && offset !== 0))
       throw bad('do not fit');
     for (let rest = length; rest > 0;) {
-      const size = Math.min(rest, SECTOR_BYTES);
-      if (size !== Math.min(left, SECTOR_BYTES)) throw bad('are not pieces of 4 MiB');
-      if (offset % LEAF_BYTES !== 0) throw bad('do not start at leaves');
-      pieces.push({ sector, offset, length: size });
+      const size = Math.min(rest, room);
+      piece.push({ sector, offset: hole ? 0 : offset + length - rest, length: size });
       rest -= size;
+      room -= size;
       left -= size;
+      if (room > 0 && left > 0) continue;
+      pieces.push(piece);
+      piece = [];
+      room = SECTOR_BYTES;
     }
   }
   if (left !== 0) throw bad('do not add up to its size');
   return pieces;
+}
+
+/** The root of the sector that a piece is all of, if it is one. */
+export function wholeSector(piece: readonly Extent[]): Uint8Array | undefined {
+  const [first] = piece;
+  return piece.length === 1 && first!.length === SECTOR_BYTES ? first!.sector : undefined;
 }

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SectorForm } from './catalog.ts';
 import { decodeSectorRecord, encodeSectorRecord } from './catalog.ts';
@@ -7,6 +7,7 @@ import type { Index } from './index-db.ts';
 import type { Lease } from './lease.ts';
 import type { SectorPlaces } from './sector-builder.ts';
 import { SectorPool } from './sector-pool.ts';
+import { diskBytesOf } from './usage.ts';
 
 /** zstd's level for sectors that are packed when there is time. Levels are compared in docs/decisions/0070-sectors-at-rest.md. */
 export const PACK_LEVEL = 3;
@@ -86,9 +87,9 @@ async function packBatch(
         if (forms[i] === 'plain' || !sectors.has(root)) return;
         if (existsSync(temporaryOf(i))) {
           const path = places.pathOf(root);
-          result.bytesBefore += diskBytes(path);
+          result.bytesBefore += diskBytesOf(path);
           renameSync(temporaryOf(i), path);
-          result.bytesAfter += diskBytes(path);
+          result.bytesAfter += diskBytesOf(path);
           result.packed++;
         }
         sectors.put(root, encodeSectorRecord({ used, form: forms[i]! }));
@@ -99,9 +100,4 @@ async function packBatch(
     batch.forEach((_, i) => rmSync(temporaryOf(i), { force: true }));
     lease.release();
   }
-}
-
-/** What a file takes on disk; st_blocks counts 512 bytes each (stat(2)). */
-function diskBytes(path: string): number {
-  return (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
 }

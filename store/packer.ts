@@ -40,6 +40,10 @@ export interface Item {
   root?: Uint8Array;
   /** Where it is in the store, once that is decided. */
   extents?: readonly Extent[];
+  /** What the content may be recognised by (anchors.ts), once it has been hashed. */
+  anchors?: Uint32Array;
+  /** The item is stored in these parts, one after another: some are in the store already, others are items of their own. */
+  parts?: readonly (Extent | Item)[];
   /** The item with the same bytes that came before it in this import and is stored in its place. */
   twin?: Item;
   readonly owner: ItemOwner;
@@ -86,6 +90,14 @@ export class Pack {
     this.items.push(item);
     this.offsets.push(offset);
     return true;
+  }
+
+  /** Gives up all items but these, which lie where they were placed, and makes the rest zero. Answers with the bytes up to the end of the last. */
+  keepOnly(items: readonly Item[]): number {
+    this.items.splice(0, Infinity, ...items);
+    this.offsets.splice(0, Infinity, ...items.map(({ offset }) => offset));
+    this.clearSlack();
+    return Math.max(...items.map(({ offset, size }) => offset + size));
   }
 
   /** Makes all bytes zero that are in no item, up to the end of the last block. */

@@ -10,6 +10,7 @@ import { sectorKey } from './content-reader.ts';
 import type { Index } from './index-db.ts';
 import type { Lease } from './lease.ts';
 import { type Item, Pack, Slot } from './packer.ts';
+import { Reuse, TOLERATED_BYTES } from './reuse.ts';
 import { SectorPool, type SectorResult } from './sector-pool.ts';
 import { Settler } from './settler.ts';
 import type { ContentSink, WriterStats } from './writer.ts';
@@ -18,8 +19,6 @@ import type { ContentSink, WriterStats } from './writer.ts';
 const SLOTS = Math.min(12, 2 * availableParallelism() + 4);
 /** Packs that take small contents at one time: what does not fit into one may fit into the other. */
 const OPEN_PACKS = 2;
-/** Dead bytes that a new sector may carry rather than be hashed again. */
-const TOLERATED_BYTES = SECTOR_BYTES / 64;
 
 /** Where a store keeps its sector files. */
 export interface SectorPlaces {
@@ -56,6 +55,7 @@ export class SectorBuilder {
   /** Items of this import that are to be stored, by the key of their bytes. */
   private readonly fresh = new Map<string, Item>();
 
+  private readonly reuse: Reuse;
   private readonly settler: Settler;
   private readonly sinks = new Set<ContentSink>();
   private error: Error | undefined;
@@ -68,6 +68,7 @@ export class SectorBuilder {
     this.catalog = catalog;
     this.places = places;
     this.lease = lease;
+    this.reuse = new Reuse(catalog, this.pool, places.pathOf);
     this.settler = new Settler(
       places,
       (root) => catalog.keepFile(root),
@@ -197,7 +198,9 @@ export class SectorBuilder {
       const unhashed = pack.items.filter((item) => !item.root);
       const result = await this.hash(pack, unhashed);
       const fresh = this.sort(pack, unhashed, result);
-      await this.store(pack, fresh, result.root);
+      const rest = await this.reuse.find(pack, fresh);
+      this.stats.knownBytes += bytesOf(fresh) - bytesOf(rest);
+      await this.store(pack, rest, result.root);
     } catch (error) {
       this.failed(error as Error);
     }
@@ -218,11 +221,16 @@ export class SectorBuilder {
     return this.pool.run({ kind: 'hash', buffer: pack.slot.buffer, used: pack.used, spans });
   }
 
+  private rehash(pack: Pack, used: number): Promise<SectorResult> {
+    return this.pool.run({ kind: 'hash', buffer: pack.slot.buffer, used, spans: new Uint32Array(0) });
+  }
+
   /** Names the items that were hashed and answers with those that are to be stored. */
   private sort(pack: Pack, unhashed: readonly Item[], result: SectorResult): Item[] {
     unhashed.forEach((item, i) => {
       const root = result.contentRoots[i]!;
       item.root = root;
+      item.anchors = result.anchors![i]!;
       const key = contentKey({ root, size: item.size });
       const name = key.toString('latin1');
       const twin = this.fresh.get(name);
@@ -253,17 +261,12 @@ export class SectorBuilder {
       // become holes.
       if (dead > pack.used / 2) keep = fresh.filter((item) => !this.move(item, pack));
       if (keep.length === 0) return;
-      const kept = new Set(keep);
-      pack.items.forEach((item, i) => {
-        const at = pack.offsets[i]!;
-        if (!kept.has(item)) pack.slot.clear(at, item.size);
-      });
-      root = (await this.hash(pack, [])).root;
-      used = Math.max(...keep.map(({ offset, size }) => offset + size));
+      used = pack.keepOnly(keep);
+      root = (await this.rehash(pack, used)).root;
     }
     if (keep.length === 0) return;
     for (const item of keep) item.extents = [{ sector: root, offset: item.offset, length: item.size }];
-    await this.storeSector(pack.slot, root, used);
+    await this.storeSector(pack.slot, root, used, keep);
   }
 
   private move(item: Item, from: Pack): boolean {
@@ -278,7 +281,7 @@ export class SectorBuilder {
    * Writes the sector in `slot` unless it is here; resolves when the slot is free again. The file is synced and named
    * behind that.
    */
-  private async storeSector(slot: Slot, root: Uint8Array, used: number): Promise<void> {
+  private async storeSector(slot: Slot, root: Uint8Array, used: number, items: readonly Item[]): Promise<void> {
     const name = sectorKey(root);
     if (isZeroSector(root) || this.sectors.has(name) || this.catalog.claimSector(root)) return;
     const sector = { root, used, form: 'plain' as SectorForm };
@@ -288,6 +291,7 @@ export class SectorBuilder {
     const level = this.packLevel;
     const { packed } = await this.pool.run({ kind: 'write', buffer: slot.buffer, used, path: temporary, level });
     if (level !== null) sector.form = packed === true ? 'packed' : 'incompressible';
+    this.reuse.note(items, root, temporary);
     await this.settler.settle(temporary, root);
   }
 
@@ -317,7 +321,7 @@ export class SectorBuilder {
         const [want, got] = [root, result.root].map((r) => Buffer.from(r).toString('hex'));
         throw new PgError('BAD_SECTOR', `a sector that should have root ${want} has ${got}`);
       }
-      await this.storeSector(slot, root, used);
+      await this.storeSector(slot, root, used, []);
     } catch (error) {
       this.failed(error as Error);
     }
@@ -360,6 +364,7 @@ export class SectorBuilder {
     await this.settler.syncNames();
     this.index.transaction(() => {
       for (const { root, used, form } of this.sectors.values()) this.catalog.putSector(root, { used, form });
+      this.reuse.record();
       for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
       for (const { ref, extents } of this.foreign) {
         if (ref.size > 0) this.catalog.putContent(contentKey(ref), mergeHoles(extents));
@@ -383,11 +388,12 @@ function bytesOf(items: readonly Item[]): number {
 }
 
 function extentsOf(items: readonly Item[]): Extent[] {
-  return mergeHoles(
-    items.flatMap((item) => {
-      const extents = item.extents ?? item.twin?.extents;
-      assert.ok(extents, 'every item has found its place');
-      return extents;
-    }),
-  );
+  return mergeHoles(items.flatMap(placesOf));
+}
+
+function placesOf(item: Item): readonly Extent[] {
+  const { extents, parts } = item.twin ?? item;
+  if (parts) return parts.flatMap((part) => ('owner' in part ? placesOf(part) : [part]));
+  assert.ok(extents, 'every item has found its place');
+  return extents;
 }

@@ -1,11 +1,22 @@
 import { readFileSync } from 'node:fs';
+import { anchorsOfInput } from './anchors.ts';
 import { input } from '../mdm/kernel/kernel.ts';
-import { inputSector, SECTOR_BYTES } from '../mdm/merkle.ts';
+import { bufferRoot, inputSector, SECTOR_BYTES } from '../mdm/merkle.ts';
+import { findMatches } from './matcher.ts';
+import { UnitCache } from './packed.ts';
 import { isZeroSector } from './content.ts';
-import type { SectorJob, SectorResult } from './sector-pool.ts';
-import { decodeSectorFile, diskError, isPackedFile, syncFile, writePackedFile, writeSectorFile } from './sector.ts';
+import type { PlacedPiece, SectorJob, SectorResult } from './sector-pool.ts';
+import {
+  decodeSectorFile,
+  diskError,
+  isPackedFile,
+  SectorFile,
+  syncFile,
+  writePackedFile,
+  writeSectorFile,
+} from './sector.ts';
 
-const NO_ROOT = new Uint8Array(0);
+const NOTHING: SectorResult = { root: new Uint8Array(0), contentRoots: [], zero: [] };
 const ZEROS = Buffer.alloc(SECTOR_BYTES);
 
 function spansOf(pairs: Uint32Array): { offset: number; length: number }[] {
@@ -26,25 +37,29 @@ export function runSectorJob(job: SectorJob): SectorResult {
       const zero = isZeroSector(root)
         ? spans.map(() => true)
         : spans.map(({ offset, length }) => ZEROS.compare(bytes, offset, offset + length, 0, length) === 0);
-      return { root, contentRoots, zero };
+      return { root, contentRoots, zero, anchors: spans.map((s) => anchorsOfInput(input, s.offset, s.length)) };
     }
+    case 'match':
+      return { ...NOTHING, matches: findMatches(Buffer.from(job.buffer), job.items, job.sectors) };
+    case 'assemble':
+      return { ...NOTHING, root: assembledRoot(job.pieces) };
     case 'write':
       try {
         const bytes = new Uint8Array(job.buffer);
         const packed = job.level !== null && writePackedFile(job.path, bytes, job.used, job.level);
         if (!packed) writeSectorFile(job.path, bytes, job.used);
-        return { root: NO_ROOT, contentRoots: [], zero: [], packed };
+        return { ...NOTHING, packed };
       } catch (cause) {
         throw diskError(cause, `cannot write sector file ${job.path}`);
       }
     case 'check': {
       const bad = decodeSectorFile(readFileSync(job.path), input);
-      if (bad[0] === -1) return { root: NO_ROOT, contentRoots: [], zero: [], bad };
+      if (bad[0] === -1) return { ...NOTHING, bad };
       const { root, contentRoots } = inputSector(SECTOR_BYTES, spansOf(job.spans));
       return { root, contentRoots, zero: [], bad };
     }
     case 'pack':
-      return { root: NO_ROOT, contentRoots: [], zero: [], ...pack(job) };
+      return { ...NOTHING, ...pack(job) };
     default:
       return job satisfies never;
   }
@@ -62,4 +77,21 @@ function pack({ path, temporary, used, level }: SectorJob & { kind: 'pack' }): {
   } catch (cause) {
     throw diskError(cause, `cannot write sector file ${temporary}`);
   }
+}
+
+function assembledRoot(pieces: readonly PlacedPiece[]): Uint8Array {
+  const bytes = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const { root, path, offset, length } of pieces) {
+    if (path !== undefined) {
+      const file = new SectorFile(path, root, new UnitCache(1));
+      try {
+        file.read(bytes, at, offset, length);
+      } finally {
+        file.close();
+      }
+    }
+    at += length;
+  }
+  return bufferRoot(bytes);
 }

@@ -3,12 +3,13 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { fromErrorData, type PgErrorData } from '../mdm/error.ts';
 import { runSectorJob } from './sector-job.ts';
+import type { Match, MatchItem, MatchSector } from './matcher.ts';
 import { siblingModule } from './threads.ts';
 
 /** What a thread of the pool can do with a sector. Contents in it are given as pairs (offset, length). */
 export type SectorJob =
   | {
-      /** Root of the sector whose first `used` bytes lie in `buffer`, and of the contents in it. */
+      /** Root of the sector whose first `used` bytes lie in `buffer`, and of the contents in it, and the contents' anchors. */
       kind: 'hash';
       buffer: SharedArrayBuffer;
       used: number;
@@ -18,8 +19,20 @@ export type SectorJob =
   | { kind: 'write'; buffer: SharedArrayBuffer; used: number; path: string; level: number | null }
   /** Packs the file at `path` into one at `temporary`, synced, unless it is packed, damaged, or that does not pay. */
   | { kind: 'pack'; path: string; temporary: string; used: number; level: number }
+  /** Looks for stretches of contents in `buffer` that sectors have. */
+  | { kind: 'match'; buffer: SharedArrayBuffer; items: readonly MatchItem[]; sectors: readonly MatchSector[] }
+  /** The root of bytes that lie in several places, at most 4 MiB in all. */
+  | { kind: 'assemble'; pieces: readonly PlacedPiece[] }
   /** Reads a sector file whole, and names the blocks without their checksum (-1: the file has the wrong size). */
   | { kind: 'check'; path: string; spans: Uint32Array };
+
+/** Bytes of a sector; without a path they are zeros. */
+export interface PlacedPiece {
+  readonly root: Uint8Array;
+  readonly path: string | undefined;
+  readonly offset: number;
+  readonly length: number;
+}
 
 export interface SectorResult {
   root: Uint8Array;
@@ -27,6 +40,10 @@ export interface SectorResult {
   /** For each content whether it is all zeros. */
   zero: boolean[];
   bad?: number[];
+  /** Of `hash`: for each content its anchors. */
+  anchors?: Uint32Array[];
+  /** Of `match`: for each content. */
+  matches?: Match[][];
   /** Of `pack`: the packed file is there. */
   packed?: boolean;
 }

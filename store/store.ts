@@ -12,6 +12,7 @@ import {
   isZeroSector,
   mergeHoles,
   piecesOf,
+  wholeSector,
 } from './content.ts';
 import { OpenContent, SectorCache, sectorKey } from './content-reader.ts';
 import { type Index, openIndex } from './index-db.ts';
@@ -101,12 +102,19 @@ export class Store {
    * on all cores.
    */
   putContentExtents(ref: ContentRef, extents: readonly Extent[]): void {
-    const roots = piecesOf(ref, extents).map(({ sector, offset, length }) => {
+    for (const { sector } of extents) {
       if (!this.hasSector(sector))
         throw new PgError('MISSING_SECTOR', `${describeContent(ref)} needs sector ${hex(sector)}, which is not here`);
-      if (length === SECTOR_BYTES) return sector;
-      const bytes = new Uint8Array(length);
-      if (!isZeroSector(sector)) this.sectorFiles.get(sectorKey(sector), sector).read(bytes, 0, offset, length);
+    }
+    const roots = piecesOf(ref, extents).map((piece) => {
+      const whole = wholeSector(piece);
+      if (whole) return whole;
+      const bytes = Buffer.alloc(piece.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const { sector, offset, length } of piece) {
+        this.readSectorAt(sector, bytes.subarray(at, at + length), offset);
+        at += length;
+      }
       return bufferRoot(bytes);
     });
     if (Buffer.compare(rootOfRoots(roots), ref.root) !== 0) {

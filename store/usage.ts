@@ -1,8 +1,8 @@
 import { statSync } from 'node:fs';
 import { decodeSectorRecord } from './catalog.ts';
-import { contentOfKey, decodeExtents, isZeroSector } from './content.ts';
-import { sectorKey } from './content-reader.ts';
+import { contentOfKey } from './content.ts';
 import type { Index } from './index-db.ts';
+import { coverageOf } from './live.ts';
 
 /** What is in a store, in numbers. */
 export interface StoreUsage {
@@ -30,24 +30,21 @@ export function usageOf(index: Index, pathOf: (root: Uint8Array) => string): Sto
     contentBytes: 0,
     indexBytes: index.fileBytes,
   };
+  for (const key of index.table('contents').keys()) {
+    usage.contents++;
+    usage.contentBytes += contentOfKey(key).size;
+  }
+  const coverage = coverageOf(index);
   for (const { key, value } of index.table('sectors').range()) {
     usage.sectors++;
     usage.sectorBytes += decodeSectorRecord(value).used;
-    // st_blocks counts 512 bytes each (stat(2)).
-    usage.diskBytes += (statSync(pathOf(key), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
-  }
-  // The same bytes may be in two contents (a file, and the last piece of a larger one).
-  const counted = new Set<string>();
-  for (const { key, value } of index.table('contents').range()) {
-    usage.contents++;
-    usage.contentBytes += contentOfKey(key).size;
-    for (const { sector, offset, length } of decodeExtents(value)) {
-      if (isZeroSector(sector)) continue;
-      const place = `${sectorKey(sector)}${offset}`;
-      if (counted.has(place)) continue;
-      counted.add(place);
-      usage.usedBytes += length;
-    }
+    usage.usedBytes += coverage.bytesOf(key);
+    usage.diskBytes += diskBytesOf(pathOf(key));
   }
   return usage;
+}
+
+/** What a file takes on disk, 0 if it is not there; st_blocks counts 512 bytes each (stat(2)). */
+export function diskBytesOf(path: string): number {
+  return (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
 }

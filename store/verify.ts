@@ -1,7 +1,7 @@
 import { bufferRoot, SECTOR_BYTES } from '../mdm/merkle.ts';
 import { isPgError } from '../mdm/error.ts';
 import { contentOfKey, type ContentRef, decodeExtents, describeContent, isZeroSector } from './content.ts';
-import { RootCheck } from './content-check.ts';
+import { checkScattered, RootCheck } from './content-check.ts';
 import { sectorKey } from './content-reader.ts';
 import type { Index } from './index-db.ts';
 import { SectorPool } from './sector-pool.ts';
@@ -46,6 +46,8 @@ export async function verifyStore(
         onProgress?.({ sectors: report.sectors, totalSectors: sectors.length });
       }),
     );
+    // What is wrong with their sectors has been said.
+    for (const piece of check.scattered) await checkScattered(piece, pool, pathOf).catch(() => undefined);
   } finally {
     await pool.close();
   }

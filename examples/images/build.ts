@@ -123,6 +123,11 @@ function packageLayer(recipe: Recipe, work: string): Layer {
         [ ! -f /etc/resolv.conf ] || cp /etc/resolv.conf '${root}/etc/resolv.conf'
         mount --bind /dev '${root}/dev'; mount -t proc proc '${root}/proc'`);
     try {
+      if (recipe.upgraded === true) {
+        sh(`mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 -E '/debian-security/?$')
+            echo "deb $mirror ${SUITE}-security main" >'${root}/etc/apt/sources.list.d/security.list'
+            chroot '${root}' apt-get -qq update; chroot '${root}' apt-get -qq dist-upgrade -y >/dev/null`);
+      }
       sh(`chroot '${root}' apt-get -qq update; chroot '${root}' apt-get -qq install -y --no-install-recommends ${recipe.packages.join(' ')} >/dev/null
           chroot '${root}' sh -c ${JSON.stringify(recipe.setup ?? 'true')}
           chroot '${root}' apt-get clean; rm -rf '${root}'/var/lib/apt/lists/* '${root}'/var/cache/apt/* '${root}'/usr/sbin/policy-rc.d '${root}'/var/log/apt/* '${root}'/var/log/dpkg.log`);

@@ -2,6 +2,8 @@
 export interface Recipe {
   /** Debian packages of the second layer. */
   packages: string[];
+  /** The security suite's packages too, and those of the base brought up to date: what an upgraded image is. */
+  upgraded?: boolean;
   /** Shell run in the root after the packages, same layer. */
   setup?: string;
   /** Files of the third layer: path -> content and mode. */
@@ -19,7 +21,7 @@ export interface Recipe {
 
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-export const RECIPES: Record<string, Recipe> = {
+const BASIC: Record<string, Recipe> = {
   nginx: {
     packages: ['nginx-light', 'curl'],
     setup:
@@ -45,6 +47,11 @@ export const RECIPES: Record<string, Recipe> = {
       ExposedPorts: { '80/tcp': {} },
       StopSignal: 'SIGQUIT',
     },
+  },
+  python: {
+    packages: ['python3', 'python3-numpy', 'python3-scipy'],
+    files: { '/etc/motd': { text: 'a Debian with python3, numpy and scipy\n' } },
+    config: { Cmd: ['/usr/bin/python3'], Env: [PATH] },
   },
   redis: {
     packages: ['redis-server'],
@@ -102,4 +109,10 @@ exec "$bin/postgres" -D "$data" "$@"
     files: { '/etc/motd': { text: 'a Debian with git, sqlite3 and python3\n' } },
     config: { Cmd: ['/bin/bash'], Env: [PATH] },
   },
+};
+
+export const RECIPES: Record<string, Recipe> = {
+  ...BASIC,
+  base: { packages: [], files: { '/etc/motd': { text: 'a Debian\n' } }, config: { Cmd: ['/bin/bash'], Env: [PATH] } },
+  'nginx-upgraded': { ...BASIC['nginx']!, upgraded: true },
 };

@@ -10,7 +10,7 @@ import {
 } from '../../mdm/merkle.ts';
 import type { ProofSource } from '../../mdm/opening.ts';
 import type { Subtree } from '../../mdm/subtrees.ts';
-import { piecesOf, type ContentRef } from '../../store/content.ts';
+import { type ContentRef, piecesOf, wholeSector } from '../../store/content.ts';
 import type { Store } from '../../store/store.ts';
 import { readFully } from '../log/disk.ts';
 
@@ -96,8 +96,6 @@ export function logSource(fd: number, size: number, path: string): FileSource {
 /** The tree of a content of the store: where it lies in full sectors of its own their roots are known. */
 export function contentSource(store: Store, ref: ContentRef): FileSource {
   const content = store.openContent(ref);
-  const known = piecesOf(ref, store.contentExtents(ref)!).map(({ sector, length }) =>
-    length === SECTOR_BYTES ? sector : undefined,
-  );
+  const known = piecesOf(ref, store.contentExtents(ref)!).map(wholeSector);
   return new FileSource(ref.size, (into, offset) => void content.readAt(into, offset), known);
 }

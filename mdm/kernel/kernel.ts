@@ -44,6 +44,7 @@ interface Exports {
   levelAt(k: number): number;
   zeroPadding(count: number): void;
   contentRoots(count: number): void;
+  inputAnchors(from: number, to: number, apart: number, below: number): number;
 }
 
 function instantiate(): Exports {
@@ -178,6 +179,15 @@ export function inputContentRoots(contents: readonly Span[]): Uint8Array {
   setSpans(contents);
   wasm.contentRoots(contents.length);
   return view(wasm.ROOTS.value, contents.length * ROOT_BYTES).slice();
+}
+
+/**
+ * Positions of the input in [from, to), the latter at least 23 bytes before its end, that depend on nothing but the eight bytes there: those whose hash is below `below`
+ * (2^32 would be all of them), each at least `apart` bytes after the one before.
+ */
+export function inputAnchors(from: number, to: number, apart: number, below: number): Uint32Array {
+  assert(from >= 0 && to + 23 <= SECTOR_BYTES && (to - from) / apart < spans.length);
+  return from < to ? spans.slice(0, wasm.inputAnchors(from, to, apart, below)) : new Uint32Array(0);
 }
 
 function setSpans(contents: readonly Span[]): void {

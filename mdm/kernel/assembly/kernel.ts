@@ -2,6 +2,7 @@
 // only caller and checks every argument; nothing is checked here. All hashing is a run of hashThree over 64-byte
 // blocks: a leaf's block is its data, a node's block is its two children side by side, and a level of hashes is thus
 // the next level's input.
+import { find } from './anchors';
 import { hashThree } from './blake2b';
 
 // Where things lie in memory. kernel.ts reads these through the exported globals.
@@ -244,4 +245,9 @@ export function zeroPadding(count: u32): void {
     const end = load<u32>(SPANS + (<usize>i << 3)) + load<u32>(SPANS + (<usize>i << 3), 4);
     if (end & 63) memory.fill(INPUT + end, 0, 64 - (end & 63));
   }
+}
+
+/** Writes the anchors (anchors.ts) of INPUT in [from, to) to SPANS, counted from the beginning of INPUT; answers how many. */
+export function inputAnchors(from: u32, to: u32, apart: u32, below: u32): u32 {
+  return find(INPUT, INPUT + from, INPUT + to, apart, below, SPANS);
 }
