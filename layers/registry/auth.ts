@@ -115,8 +115,9 @@ export class Authorizer {
   ): Promise<string> {
     const realm = this.#checkRealm(challenge.parameters['realm'] ?? '');
     const { service } = challenge.parameters;
-    const scope = challenge.parameters['scope'] || `repository:${this.#repository}:pull`;
-    const fields = new URLSearchParams({ scope, ...(service ? { service } : {}) });
+    // Without a repository, only who we are is asked.
+    const scope = challenge.parameters['scope'] || (this.#repository && `repository:${this.#repository}:pull`);
+    const fields = new URLSearchParams({ ...(scope ? { scope } : {}), ...(service ? { service } : {}) });
     let answer: TokenAnswer;
     if (credentials?.kind === 'refresh-token') {
       fields.set('grant_type', 'refresh_token');

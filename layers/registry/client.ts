@@ -247,6 +247,25 @@ export class RegistryClient {
     return { url, authorizer: new Authorizer(url, this.#repository, insecure, connections, credentials, signal) };
   }
 
+  /** Whether the registry lets us in: throws ACCESS_DENIED and what the network says otherwise. */
+  async ping(): Promise<void> {
+    const { signal } = this.#options;
+    const what = 'anything';
+    try {
+      await withRetries(async () => {
+        const { url } = await this.#connect();
+        const answer = await this.send(
+          { method: 'GET', target: new URL('/v2/', url), headers: {}, accepted: [200] },
+          what,
+          signal,
+        );
+        await answer.body.dump();
+      }, signal);
+    } catch (error) {
+      throw this.#final(error, what);
+    }
+  }
+
   /** Where the registry sends us to go on (a Location header): itself, or another place that may be asked. */
   async location(answer: Answer): Promise<URL> {
     const { url: origin } = await this.#connect();

@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { DEFAULT_DOMAIN } from '../reference.ts';
 
-type Env = Readonly<Record<string, string | undefined>>;
+/** Variables of the environment. */
+export type Env = Readonly<Record<string, string | undefined>>;
 
 export type Credentials =
   | { kind: 'password'; username: string; password: string }
@@ -18,7 +19,7 @@ export type Credentials =
   /** Sent as it is. */
   | { kind: 'registry-token'; token: string };
 
-interface AuthFile {
+export interface AuthFile {
   auths: Record<string, unknown>;
   credHelpers: Record<string, unknown>;
   credsStore: string | null;
@@ -26,7 +27,7 @@ interface AuthFile {
 }
 
 /** Docker Hub's keys, in Docker's and in podman's files. */
-const HUB_KEYS = ['https://index.docker.io/v1/', 'index.docker.io', 'registry-1.docker.io', DEFAULT_DOMAIN];
+export const HUB_KEYS = ['https://index.docker.io/v1/', 'index.docker.io', 'registry-1.docker.io', DEFAULT_DOMAIN];
 const HELPER_TIMEOUT_MS = 30_000;
 const HELPER_OUTPUT_BYTES_MAX = 64 * 1024;
 
@@ -57,7 +58,8 @@ export async function findCredentials(repository: string, env: Env): Promise<Cre
   return null;
 }
 
-function authFiles(env: Env): string[] {
+/** The files that may hold credentials, first the one that `pg login` and `podman login` write. */
+export function authFiles(env: Env): string[] {
   if (env['REGISTRY_AUTH_FILE']) return [env['REGISTRY_AUTH_FILE']];
   const home = env['HOME'] ?? homedir();
   const runtime = env['XDG_RUNTIME_DIR'] || `/run/containers/${process.getuid?.() ?? 0}`;
@@ -68,7 +70,8 @@ function authFiles(env: Env): string[] {
   ];
 }
 
-function readAuthFile(path: string): AuthFile | null {
+/** What an auth file says; null when it is not there. PgError `CREDENTIALS_INVALID`. */
+export function readAuthFile(path: string): AuthFile | null {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -144,9 +147,8 @@ function readEntry(value: unknown, key: string, path: string): Credentials | nul
 
 /** docker-credential-NAME get (docker/docker-credential-helpers, README, "Development"). */
 async function askHelper(name: string, server: string, env: Env): Promise<Credentials | null> {
-  const program = `docker-credential-${name}`;
-  if (!/^[A-Za-z0-9_.-]+$/.test(name)) throw helperError(program, 'its name is not a plain word');
-  const { code, output } = await runHelper(program, server, env);
+  const program = helperProgram(name);
+  const { code, output } = await runHelper(program, 'get', server, env);
   if (code !== 0) {
     if (/credentials not found|no credentials server URL|not found/i.test(output)) return null;
     throw helperError(program, `it failed for ${server} (exit ${code})`);
@@ -161,9 +163,29 @@ async function askHelper(name: string, server: string, env: Env): Promise<Creden
   }
 }
 
-function runHelper(program: string, server: string, env: Env): Promise<{ code: number | null; output: string }> {
+function helperProgram(name: string): string {
+  const program = `docker-credential-${name}`;
+  if (!/^[A-Za-z0-9_.-]+$/.test(name)) throw helperError(program, 'its name is not a plain word');
+  return program;
+}
+
+/** Has a helper store or erase: `docker-credential-NAME VERB` with `input` on its stdin. False: it does not have what is to be erased. */
+export async function tellHelper(name: string, verb: 'store' | 'erase', input: string, env: Env): Promise<boolean> {
+  const program = helperProgram(name);
+  const { code, output } = await runHelper(program, verb, input, env);
+  if (code === 0) return true;
+  if (verb === 'erase' && /not found/i.test(output)) return false;
+  throw helperError(program, `it does not ${verb} (exit ${code})`);
+}
+
+function runHelper(
+  program: string,
+  verb: string,
+  input: string,
+  env: Env,
+): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, ['get'], {
+    const child = spawn(program, [verb], {
       env: { ...env },
       stdio: ['pipe', 'pipe', 'ignore'],
       timeout: HELPER_TIMEOUT_MS,
@@ -181,7 +203,7 @@ function runHelper(program: string, server: string, env: Env): Promise<{ code: n
     child.on('close', (code) => resolve({ code, output: Buffer.concat(output).toString('utf8') }));
     // A helper that does not read its input is its own affair.
     child.stdin.on('error', () => undefined);
-    child.stdin.end(server);
+    child.stdin.end(input);
   });
 }
 
