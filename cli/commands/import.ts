@@ -10,7 +10,7 @@ import { transfer } from '../transfer.ts';
 
 export default class Import extends PgCommand {
   static override summary = 'Bring an image into the store, from a registry, an engine, an archive or a directory.';
-  static override description = `SOURCE is docker://NAME, docker-daemon:NAME, podman-daemon:NAME, docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME],
+  static override description = `SOURCE is docker://NAME, docker-daemon:NAME, podman-daemon:NAME, containers-storage:NAME, docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME],
 dir:DIR, or a bare name as Docker writes it: then the image is taken from where it is found first, and pg says where that was.
 Prints the image's id. An image that is here already is not read again.`;
   static override examples = [

@@ -49,15 +49,27 @@ export async function outgoingManifest(
     layers.push(publishedBlob(store, layer) ?? (await pack(requireLayer(store, layer.diffId))));
   const blobs = [configBlob(image), ...layers];
   const { manifest, platform } = image;
-  const same =
-    manifest !== undefined && layers.every(({ digest }, i) => digest === image.layers[i]!.digest)
-      ? manifest
-      : undefined;
+  const same = manifest !== undefined && namesBlobs(manifest, blobs) ? manifest : undefined;
   if (same !== undefined && (form === 'published' || isOciManifest(same) === (form === 'oci')))
     return { document: same, blobs, platform, isPublished: true };
   const document =
     same === undefined ? freshManifest(blobs, form === 'docker') : convertManifest(same, form === 'docker');
   return { document, blobs, platform, isPublished: false };
+}
+
+/** Whether a manifest is one of just these blobs, config first. What the image came from may have had others than its manifest says. */
+function namesBlobs({ bytes }: ManifestDocument, blobs: readonly OutgoingBlob[]): boolean {
+  const { config, layers } = JSON.parse(bytes.toString()) as { config: Named; layers: Named[] };
+  const named = [config, ...layers];
+  return (
+    named.length === blobs.length &&
+    named.every(({ digest, size }, i) => digest === blobs[i]!.digest && size === blobs[i]!.sizeBytes)
+  );
+}
+
+interface Named {
+  digest: string;
+  size: number;
 }
 
 /** A layer's blob as it was published, if it can be had. */

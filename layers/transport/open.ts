@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { PgError } from '../../mdm/error.ts';
 import { formatReference, parseImageName, type Reference } from '../reference.ts';
 import { resolveBareName } from './bare-name.ts';
+import { openContainersStorage } from './containers-storage.ts';
 import { DirectorySource } from './directory.ts';
 import { DockerArchiveSource } from './docker-archive.ts';
 import { findEngine, noEngine, saveFromEngine } from './docker-daemon.ts';
@@ -19,14 +20,15 @@ const TRANSPORTS: readonly TransportName[] = [
   'dir',
   'docker-daemon',
   'podman-daemon',
+  'containers-storage',
   'docker',
 ];
 /** Known elsewhere, not here. */
-const OTHER_TRANSPORTS = ['containers-storage', 'ostree', 'sif', 'tarball', 'atomic'];
+const OTHER_TRANSPORTS = ['ostree', 'sif', 'tarball', 'atomic'];
 
 /**
  * Opens `docker-archive:PATH[:REF]`, `oci:DIR[:REF]`, `oci-archive:PATH[:REF]`, `dir:DIR`, `docker-daemon:NAME`,
- * `podman-daemon:NAME`, `docker://REF`, or a bare name, which is looked for as bare-name.ts says. REF may be `@N`, the N-th image, where
+ * `podman-daemon:NAME`, `containers-storage:NAME`, `docker://REF`, or a bare name, which is looked for as bare-name.ts says. REF may be `@N`, the N-th image, where
  * there are several. Close what it gives. Throws TRANSPORT_UNKNOWN, REFERENCE_INVALID, FILE_UNREADABLE,
  * ENGINE_UNREACHABLE, IMAGE_NOT_FOUND and what archives throw; a registry is not asked before `manifest()`.
  */
@@ -42,6 +44,8 @@ export async function openSource(source: string, options: SourceOptions = {}): P
       if (engine === null) throw noEngine(kind);
       return saveFromEngine(engine, kind, rest, options);
     }
+    case 'containers-storage':
+      return openContainersStorage(rest, options.env ?? process.env);
     case 'dir':
       return new DirectorySource(new DirectoryFiles(await requireDirectory(rest)));
     case 'oci': {
@@ -80,7 +84,7 @@ export function splitTransport(source: string): { transport: TransportName | nul
   if (transport !== undefined) {
     if (rest !== '') return { transport, rest };
     throw new PgError('TRANSPORT_UNKNOWN', `'${source}' says nothing after ${word}:`, {
-      hint: `write ${word}: and a ${word.endsWith('-daemon') ? 'name' : 'path'}`,
+      hint: `write ${word}: and a ${/^(.*-daemon|containers-storage)$/.test(word) ? 'name' : 'path'}`,
     });
   }
   if (OTHER_TRANSPORTS.includes(word)) {

@@ -9,7 +9,14 @@ import type { ProgressSink } from '../progress.ts';
 import type { Platform } from './platform.ts';
 
 export type TransportName =
-  'docker-archive' | 'oci' | 'oci-archive' | 'dir' | 'docker-daemon' | 'podman-daemon' | 'docker';
+  | 'docker-archive'
+  | 'oci'
+  | 'oci-archive'
+  | 'dir'
+  | 'docker-daemon'
+  | 'podman-daemon'
+  | 'containers-storage'
+  | 'docker';
 
 /** Where a bare name is to be taken from, instead of wherever it is found first. */
 export type BareNameOrigin = 'docker' | 'podman' | 'registry';

@@ -354,7 +354,7 @@ describe('damaged archives', () => {
       [`docker-archive:${at('oci.tar')}`, 'NOT_A_DOCKER_ARCHIVE', /oci-archive:/],
       [`oci-archive:${at('no-image.tar')}`, 'NOT_AN_OCI_LAYOUT'],
       ['oci:', 'TRANSPORT_UNKNOWN'],
-      ['containers-storage:x', 'TRANSPORT_UNKNOWN', /skopeo copy/],
+      ['ostree:x', 'TRANSPORT_UNKNOWN', /skopeo copy/],
       ['https://quay.io/x', 'TRANSPORT_UNKNOWN', /docker:\/\//],
       [at('oci.tar'), 'TRANSPORT_UNKNOWN', /docker-archive:/],
       ['Nginx', 'REFERENCE_INVALID'],

@@ -242,7 +242,8 @@ export async function startDockerd(): Promise<Dockerd> {
   return { host: `unix://${socket}`, client, stop };
 }
 
-function mountsBelow(directory: string): string[] {
+/** Mount points below a directory, the innermost first. */
+export function mountsBelow(directory: string): string[] {
   const mounts = readFileSync('/proc/self/mounts', 'utf8')
     .split('\n')
     .map((line) => line.split(' ')[1] ?? '');
