@@ -60,10 +60,13 @@ export class Catalog {
     this.condemned = index.table('condemned');
   }
 
-  /** Where bytes with this anchor (`anchorKey`) may be: to be compared, and the sector may be gone. */
-  anchorPlace(key: Buffer): AnchorPlace | undefined {
-    const value = this.anchors.get(key);
-    return value && decodeAnchor(value);
+  hasAnchors(): boolean {
+    return [...this.anchors.keys({ limit: 1 })].length > 0;
+  }
+
+  /** For each of these anchors (`anchorKey`) where bytes with it may be: they are to be compared, and the sector may be gone. */
+  anchorPlaces(keys: readonly Buffer[]): (AnchorPlace | undefined)[] {
+    return this.anchors.getAll(keys).map((value) => value && decodeAnchor(value));
   }
 
   /** Notes where bytes with this anchor are, unless it is known of others. Call it inside a transaction. */

@@ -33,6 +33,7 @@ export class Reuse {
   /** By 53 bits of the checksums. */
   private readonly byChecks = new Map<number, number>();
   private readonly claimed = new Map<string, boolean>();
+  private storeHasAnchors: boolean | undefined;
 
   constructor(catalog: Catalog, pool: SectorPool, pathOf: (root: Uint8Array) => string) {
     this.catalog = catalog;
@@ -77,20 +78,19 @@ export class Reuse {
     numberOf: (root: Uint8Array, paths: () => readonly string[]) => number,
   ): Uint32Array | undefined {
     const { anchors } = item;
-    if (anchors === undefined) return undefined;
+    if (anchors === undefined || anchors.length === 0) return undefined;
+    const stored = this.storedPlaces(anchors);
     let places: Uint32Array | undefined;
     for (let i = 0; i < anchors.length; i += ANCHOR_NUMBERS) {
-      const [first, second] = [anchors[i + 1]!, anchors[i + 2]!];
-      const own = this.byChecks.get(checks(first, second));
+      const own = this.byChecks.get(checks(anchors[i + 1]!, anchors[i + 2]!));
+      const there = stored?.[i / ANCHOR_NUMBERS];
       let place: { number: number; offset: number } | undefined;
       if (own !== undefined) {
         const { sector, offset } = this.noted[own]!;
         const { root, paths } = this.sectors[sector]!;
         place = { number: numberOf(root, () => paths), offset };
-      } else {
-        const stored = this.catalog.anchorPlace(anchorKey(first, second));
-        if (stored && this.isHere(stored))
-          place = { number: numberOf(stored.sector, () => [this.pathOf(stored.sector)]), offset: stored.offset };
+      } else if (there && this.isHere(there)) {
+        place = { number: numberOf(there.sector, () => [this.pathOf(there.sector)]), offset: there.offset };
       }
       if (!place) continue;
       places ??= Uint32Array.from(anchors, (value, j) => (j % ANCHOR_NUMBERS === 0 ? value : NOWHERE));
@@ -98,6 +98,14 @@ export class Reuse {
       places[i + 2] = place.offset;
     }
     return places;
+  }
+
+  /** Where the store has these anchors; nothing if it has none at all, as before its first import. */
+  private storedPlaces(anchors: Uint32Array): (AnchorPlace | undefined)[] | undefined {
+    if (!(this.storeHasAnchors ??= this.catalog.hasAnchors())) return undefined;
+    const keys: Buffer[] = [];
+    for (let i = 0; i < anchors.length; i += ANCHOR_NUMBERS) keys.push(anchorKey(anchors[i + 1]!, anchors[i + 2]!));
+    return this.catalog.anchorPlaces(keys);
   }
 
   /** Whether the sector is here, and kept by the collector from now on. */
