@@ -3,6 +3,7 @@ import type { ProgressSink } from '../layers/progress.ts';
 import { readNode } from '../layers/tree.ts';
 import { decodeRoot, DirectoryNode } from '../layers/trie.ts';
 import { contentKey, encodeExtents, isZeroSector, type ContentRef } from '../store/content.ts';
+import type { Lease } from '../store/lease.ts';
 import type { Store } from '../store/store.ts';
 import type { Connection } from './connection.ts';
 import { badMessage } from './envelope.ts';
@@ -15,6 +16,8 @@ export interface Lacking {
   contents: ContentRef[];
   /** Whole sectors that hold lacking contents, and are lacking themselves. */
   sectors: Uint8Array[];
+  /** Held until they are shipped, so that the sectors stay where the extents say; without it there is nothing to ship. */
+  lease?: Lease;
   /** Bytes that `shipLacking` will put on the wire, sectors counted whole (their zero tails are not sent). */
   bytes: number;
 }
@@ -36,6 +39,7 @@ export async function findLacking(
   treeRoot: Uint8Array | null,
   contents: Iterable<ContentRef>,
 ): Promise<Lacking> {
+  const lease = store.lease('send an image');
   const wanted = new Map<string, ContentRef>();
   const want = (ref: ContentRef): void => {
     if (ref.size > 0) wanted.set(contentKey(ref).toString('latin1'), ref);
@@ -55,7 +59,7 @@ export async function findLacking(
   }
   const lackingSectors = await filterLacking(connection, 'sectors', [...sectors.values()], (root) => root);
   const bytes = nodeBytes + extentBytes + lackingSectors.length * MAX_BULK_BYTES;
-  return { nodes, contents: lackingContents, sectors: lackingSectors, bytes };
+  return { nodes, contents: lackingContents, sectors: lackingSectors, bytes, lease };
 }
 
 /** Sends what `findLacking` found: sectors, then the contents in them, then the nodes that name these, bottom up. */
@@ -66,7 +70,20 @@ export async function shipLacking(
   progress: ProgressSink,
   signal: AbortSignal,
 ): Promise<void> {
-  const { sectors, contents, nodes } = lacking;
+  try {
+    await ship(connection, store, lacking, progress, signal);
+  } finally {
+    lacking.lease?.release();
+  }
+}
+
+async function ship(
+  connection: Connection,
+  store: Store,
+  { sectors, contents, nodes }: Lacking,
+  progress: ProgressSink,
+  signal: AbortSignal,
+): Promise<void> {
   const task = 'sectors';
   progress.start(task, `image: ${sectors.length} sectors`, sectors.length * MAX_BULK_BYTES);
   let next = 0;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { isPgError } from '../mdm/error.ts';
 import { type ContentRef, type Extent, isZeroSector } from './content.ts';
 import { UnitCache } from './packed.ts';
 import { SectorFile } from './sector.ts';
@@ -77,23 +78,37 @@ interface Piece {
 export class OpenContent {
   readonly ref: ContentRef;
   readonly size: number;
-  private readonly pieces: readonly Piece[];
+  private pieces: readonly Piece[];
   private readonly cache: SectorCache;
   private lastPiece = 0;
   private lastEnd = 0;
   private readAheadTo = 0;
 
-  constructor(ref: ContentRef, extents: readonly Extent[], cache: SectorCache) {
+  private readonly whereNow: () => readonly Extent[] | undefined;
+
+  /** `whereNow`: looks the content up again. */
+  constructor(
+    ref: ContentRef,
+    extents: readonly Extent[],
+    cache: SectorCache,
+    whereNow: () => readonly Extent[] | undefined,
+  ) {
     this.ref = ref;
     this.size = ref.size;
     this.cache = cache;
+    this.whereNow = whereNow;
+    this.pieces = this.piecesOf(extents);
+  }
+
+  private piecesOf(extents: readonly Extent[]): Piece[] {
     let start = 0;
-    this.pieces = extents.map(({ sector, offset, length }) => {
+    const pieces = extents.map(({ sector, offset, length }) => {
       const piece = { key: isZeroSector(sector) ? '' : sectorKey(sector), sector, offset, start, end: start + length };
       start += length;
       return piece;
     });
-    assert.equal(start, ref.size, 'extents cover the content');
+    assert.equal(start, this.size, 'extents cover the content');
+    return pieces;
   }
 
   /**
@@ -103,6 +118,21 @@ export class OpenContent {
    * `into` holds nothing to be used.
    */
   readAt(into: Uint8Array, offset: number): number {
+    try {
+      return this.readPieces(into, offset);
+    } catch (error) {
+      if (!isPgError(error, 'MISSING_SECTOR')) throw error;
+      // The sectors may have been repacked since the content was opened: it lies elsewhere then.
+      const now = this.whereNow();
+      if (!now) throw error;
+      this.pieces = this.piecesOf(now);
+      this.lastPiece = 0;
+      this.readAheadTo = 0;
+      return this.readPieces(into, offset);
+    }
+  }
+
+  private readPieces(into: Uint8Array, offset: number): number {
     const end = Math.min(this.size, offset + into.length);
     if (offset >= end) return 0;
     let at = 0;

@@ -20,6 +20,7 @@ import { verifyHost } from './host/verify-host.ts';
 import { beginLease, type Lease } from './lease.ts';
 import { leasesDir, type Roots, sectorsDir } from './paths.ts';
 import { type PackResult, packSectors } from './pack.ts';
+import { type RepackResult, repackSectors } from './repack.ts';
 import { SectorBuilder, type SectorPlaces } from './sector-builder.ts';
 import { placeSectorFile } from './sector.ts';
 import type { Table } from './table.ts';
@@ -128,7 +129,7 @@ export class Store {
     const extents = this.catalog.extents(ref);
     if (!extents)
       throw new PgError('UNKNOWN_CONTENT', `${describeContent(ref)} is not in the store`, { hint: "run 'pg verify'" });
-    return new OpenContent(ref, extents, this.sectorFiles);
+    return new OpenContent(ref, extents, this.sectorFiles, () => this.catalog.extents(ref));
   }
 
   /** `openContent(ref).readAt(into, offset)`, for one read only. */
@@ -243,6 +244,13 @@ export class Store {
    */
   async pack(threads?: number, signal?: AbortSignal): Promise<PackResult> {
     return packSectors(this.index, this.places(), () => this.lease('pack sectors'), threads, signal);
+  }
+
+  /**
+   * Copies what is needed of sectors that are dead in part into new ones; a collection before it says what is needed, one after it gives the space back. DISK_FULL.
+   */
+  async repack(signal?: AbortSignal): Promise<RepackResult> {
+    return repackSectors(this.index, this.catalog, this.places(), () => this.lease('repack sectors'), signal);
   }
 
   private places(): SectorPlaces {
