@@ -45,10 +45,16 @@ function applyChange(config: Config, word: string, rest: string, whole: string):
       config.Labels = { ...config.Labels, ...Object.fromEntries(pairs(rest, whole)) };
       return;
     case 'EXPOSE':
-      config.ExposedPorts = { ...config.ExposedPorts, ...Object.fromEntries(ports(rest, whole).map((port) => [port, {}])) };
+      config.ExposedPorts = {
+        ...config.ExposedPorts,
+        ...Object.fromEntries(ports(rest, whole).map((port) => [port, {}])),
+      };
       return;
     case 'VOLUME':
-      config.Volumes = { ...config.Volumes, ...Object.fromEntries((jsonList(rest) ?? words(rest)).map((path) => [path, {}])) };
+      config.Volumes = {
+        ...config.Volumes,
+        ...Object.fromEntries((jsonList(rest) ?? words(rest)).map((path) => [path, {}])),
+      };
       return;
     case 'ONBUILD':
       config['OnBuild'] = [...((config['OnBuild'] as string[] | null | undefined) ?? []), rest];
@@ -77,7 +83,8 @@ function jsonList(text: string): string[] | undefined {
   }
 }
 
-const command = (config: Config, text: string): string[] => jsonList(text) ?? [...(config.Shell ?? ['/bin/sh', '-c']), text];
+const command = (config: Config, text: string): string[] =>
+  jsonList(text) ?? [...(config.Shell ?? ['/bin/sh', '-c']), text];
 
 /** `NAME=VALUE NAME="VALUE WITH SPACES"`, or `NAME VALUE`. */
 function pairs(text: string, whole: string): [string, string][] {
@@ -97,8 +104,10 @@ function pairs(text: string, whole: string): [string, string][] {
 /** Words as a shell parts them: quotes keep spaces, a backslash keeps the next character. */
 function words(text: string): string[] {
   return [...text.matchAll(/(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+/gs)].map(([word]) =>
-    word.replaceAll(/\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'/gs, (_, escaped?: string, double?: string, single?: string) =>
-      escaped ?? double?.replaceAll(/\\(.)/gs, '$1') ?? single ?? '',
+    word.replaceAll(
+      /\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'/gs,
+      (_, escaped?: string, double?: string, single?: string) =>
+        escaped ?? double?.replaceAll(/\\(.)/gs, '$1') ?? single ?? '',
     ),
   );
 }

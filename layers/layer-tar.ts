@@ -64,7 +64,8 @@ function headersOf(file: LayerFile): Buffer {
 /** What a ustar header cannot hold. */
 function paxRecords(file: LayerFile, name: string): Buffer {
   const records: Buffer[] = [];
-  const add = (keyword: string, value: string): void => void records.push(paxRecord(keyword, Buffer.from(value, 'latin1')));
+  const add = (keyword: string, value: string): void =>
+    void records.push(paxRecord(keyword, Buffer.from(value, 'latin1')));
   if (name.length > NAME_BYTES) add('path', name);
   if (file.linkName.length > NAME_BYTES) add('linkpath', file.linkName);
   if (file.type === 'file' && file.size > OCTAL_11) add('size', String(file.size));

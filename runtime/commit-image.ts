@@ -37,16 +37,21 @@ export async function commitToImage(
   const located = await locate(roots, ref, position);
   const { id } = located.subject;
   if (id === undefined) {
-    throw new PgError('NO_SUCH_CONTAINER', `${ref} is a named mount: only a container says how an image of it is to run`, {
-      hint: `pg export writes images; copy what is in the mount with pg mount ${ref} DIR`,
-    });
+    throw new PgError(
+      'NO_SUCH_CONTAINER',
+      `${ref} is a named mount: only a container says how an image of it is to run`,
+      {
+        hint: `pg export writes images; copy what is in the mount with pg mount ${ref} DIR`,
+      },
+    );
   }
   const record = readRecord(roots, id);
   return withStore(roots, (store) => commitLocated(store, located, record, names, options));
 }
 
 function checkedName(name: string): string {
-  if (name === SCRATCH) throw new PgError('NAME_RESERVED', `'${SCRATCH}' is the empty image: no other can be called so`);
+  if (name === SCRATCH)
+    throw new PgError('NAME_RESERVED', `'${SCRATCH}' is the empty image: no other can be called so`);
   return formatReference(parseImageName(name));
 }
 
@@ -89,7 +94,9 @@ function configOf(
   };
   // What the engine that made the image below said of its own container.
   const kept = Object.fromEntries(
-    Object.entries(before).filter(([key]) => !['comment', 'container', 'container_config', 'id', 'parent'].includes(key)),
+    Object.entries(before).filter(
+      ([key]) => !['comment', 'container', 'container_config', 'id', 'parent'].includes(key),
+    ),
   ) as ImageConfig;
   const entry = {
     created,
@@ -108,7 +115,10 @@ function configOf(
 }
 
 /** The image's settings with what the container was given besides; what is only of its life here (ports, limits, mounts) is not in it. */
-function settingsOf(image: NonNullable<ImageConfig['config']>, container: ContainerConfig): NonNullable<ImageConfig['config']> {
+function settingsOf(
+  image: NonNullable<ImageConfig['config']>,
+  container: ContainerConfig,
+): NonNullable<ImageConfig['config']> {
   const { Entrypoint: _, Cmd: __, ...kept } = image;
   const stops = container.stopSignal !== (image.StopSignal ?? 'SIGTERM');
   return {

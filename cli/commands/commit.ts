@@ -9,7 +9,10 @@ export default class Commit extends PgCommand {
 that are in the store are not stored again. Volumes are not in it. Prints the image's id.`;
   static override examples = [
     '<%= config.bin %> commit web web:patched',
-    { description: 'As it was before', command: "<%= config.bin %> commit -m 'state of the backup' web@before web:old" },
+    {
+      description: 'As it was before',
+      command: "<%= config.bin %> commit -m 'state of the backup' web@before web:old",
+    },
     {
       description: 'With another command',
       command: `<%= config.bin %> commit -c 'CMD ["nginx", "-g", "daemon off;"]' web web:patched`,
@@ -21,7 +24,8 @@ that are in the store are not stored again. Volumes are not in it. Prints the im
       char: 'c',
       multiple: true,
       multipleNonGreedy: true,
-      description: 'CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR, as in a Dockerfile',
+      description:
+        'CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR, as in a Dockerfile',
       helpValue: 'INSTRUCTION',
     }),
     message: Flags.string({ char: 'm', description: 'a comment in its history', helpValue: 'TEXT', default: '' }),

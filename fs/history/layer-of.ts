@@ -94,9 +94,13 @@ class LayerWalk {
 
   #entry(path: string, inode: LowerInode): LayerFile {
     if (path.slice(path.lastIndexOf('/') + 1).startsWith('.wh.')) {
-      throw new PgError('BAD_LAYER_NAME', `/${path} cannot be in an image: a name that begins with .wh. removes another there`, {
-        hint: 'give the file another name, or remove it, in the container',
-      });
+      throw new PgError(
+        'BAD_LAYER_NAME',
+        `/${path} cannot be in an image: a name that begins with .wh. removes another there`,
+        {
+          hint: 'give the file another name, or remove it, in the container',
+        },
+      );
     }
     const { mode, uid, gid, mtimeSec, mtimeNsec, size, rdev, symlink, xattrs } = inode;
     const type = TYPES.get(mode & S_IFMT)!;
@@ -127,11 +131,11 @@ class LayerWalk {
   /** Files of which one name is new or has changed, or whose inode has: found by a walk over all names, if there is a file with several at all. */
   #findLinked(): Set<number> {
     const candidates = new Set<number>();
-    for (const node of this.#at.state.nodes())
-      if (node.nlink > 1 && !isDirectory(node.mode)) candidates.add(node.ino);
+    for (const node of this.#at.state.nodes()) if (node.nlink > 1 && !isDirectory(node.mode)) candidates.add(node.ino);
     const found = new Set<number>();
     if (candidates.size > 0) this.#collectLinked(1, 1, candidates, found);
-    for (const ino of candidates) if (ino < FIRST_NEW_INO && !isUnchanged(this.#tree.get(ino)!, this.#lower.get(ino)!)) found.add(ino);
+    for (const ino of candidates)
+      if (ino < FIRST_NEW_INO && !isUnchanged(this.#tree.get(ino)!, this.#lower.get(ino)!)) found.add(ino);
     return found;
   }
 
@@ -169,10 +173,12 @@ function whiteoutOf(path: string): LayerFile {
   return { ...WHITEOUT, path: `${path.slice(0, slash)}.wh.${path.slice(slash)}` };
 }
 
-const haveSameTime = (a: LowerInode, b: LowerInode): boolean => a.mtimeSec === b.mtimeSec && a.mtimeNsec === b.mtimeNsec;
+const haveSameTime = (a: LowerInode, b: LowerInode): boolean =>
+  a.mtimeSec === b.mtimeSec && a.mtimeNsec === b.mtimeNsec;
 
 function haveSameOwner(a: LowerInode, b: LowerInode): boolean {
-  if (a.mode !== b.mode || a.uid !== b.uid || a.gid !== b.gid || (a.xattrs?.size ?? 0) !== (b.xattrs?.size ?? 0)) return false;
+  if (a.mode !== b.mode || a.uid !== b.uid || a.gid !== b.gid || (a.xattrs?.size ?? 0) !== (b.xattrs?.size ?? 0))
+    return false;
   for (const [name, value] of a.xattrs ?? []) {
     const other = b.xattrs!.get(name);
     if (other === undefined || Buffer.compare(value, other) !== 0) return false;

@@ -10,6 +10,7 @@ import { readHeader } from '../log/header.ts';
 import { entriesBetween } from '../log/scanner.ts';
 import { apply } from '../view/apply.ts';
 import { FieldReader } from '../view/entries.ts';
+import { PastStates } from '../view/past.ts';
 import { State } from '../view/state.ts';
 import { buildNamespace } from './namespace.ts';
 
@@ -40,6 +41,8 @@ export function checkClaims(
     const bySize = Map.groupBy(claims, (claim) => claim.size);
     const state = new State(openTree(store, treeRoot));
     const fields = new FieldReader();
+    const past = new PastStates(state.tree, dir, limit);
+    state.past = (size) => past.at(size);
     for (const entry of entries()) {
       if (entry.type >= FIRST_USER_TYPE) replay(state, entry, fields, path);
       if (entry.type !== TYPE_COMMIT) continue;

@@ -38,6 +38,8 @@ export function apply(state: State, entry: Entry, fields: E.FieldReader): void {
       return applySetxattr(state, entry, fields);
     case E.REMOVEXATTR:
       return applyRemovexattr(state, entry, fields);
+    case E.ROLLBACK:
+      return state.rollBackTo(fields.u64());
     default:
       assert.fail(`entry type ${entry.type}`);
   }

@@ -11,6 +11,7 @@ export const FALLOCATE = 22;
 export const COPY = 23;
 export const SETXATTR = 24;
 export const REMOVEXATTR = 25;
+export const ROLLBACK = 26;
 
 /** The names of the log's entries, as docs/formats/log.md has them. */
 export const ENTRY_NAMES: Readonly<Record<number, string>> = {
@@ -28,6 +29,7 @@ export const ENTRY_NAMES: Readonly<Record<number, string>> = {
   [COPY]: 'COPY',
   [SETXATTR]: 'SETXATTR',
   [REMOVEXATTR]: 'REMOVEXATTR',
+  [ROLLBACK]: 'ROLLBACK',
 };
 
 /** Flags of WRITE: its payload stays in the log; and setuid and setgid go. */

@@ -5,6 +5,7 @@ import { LogFollower } from '../log/follow.ts';
 import { apply } from './apply.ts';
 import { restoreState, serializeState } from './checkpoint.ts';
 import { FieldReader } from './entries.ts';
+import { PastStates } from './past.ts';
 import { State } from './state.ts';
 
 /** With less than this behind its checkpoint a log is replayed in no time. */
@@ -31,6 +32,8 @@ export class Follower {
 
   /** Replays up to `size` (a durable commit's end). PgError LOG_CORRUPT for an entry that makes no sense where it is. */
   follow(size: number): void {
+    const past = new PastStates(this.#state.tree, this.#dir, size);
+    this.#state.past = (before) => past.at(before);
     this.#log.advance(size, (entry) => {
       try {
         apply(this.#state, entry, this.#fields);

@@ -5,6 +5,7 @@ import { apply } from './apply.ts';
 import { Clock } from './clock.ts';
 import { FieldReader, FieldWriter } from './entries.ts';
 import { FsError } from './error.ts';
+import { PastStates } from './past.ts';
 import type { State } from './state.ts';
 
 /** How the view changes anything: `begin`, write the fields, then `append`, which puts the entry into the log and applies it. */
@@ -67,11 +68,15 @@ export class Journal {
 
   /** Applies every entry behind the log's checkpoint. PgError LOG_CORRUPT for one that makes no sense where it is. */
   replay(): void {
-    this.log?.replay((entry) => {
+    const { log } = this;
+    if (log === null) return;
+    const past = new PastStates(this.#state.tree, log.dir, log.written);
+    this.#state.past = (size) => past.at(size);
+    log.replay((entry) => {
       try {
         apply(this.#state, entry, this.#reader);
       } catch (error) {
-        const where = `the entry at byte ${entry.at} of ${this.log?.dir}/log`;
+        const where = `the entry at byte ${entry.at} of ${log.dir}/log`;
         throw new PgError('LOG_CORRUPT', `${where} does not fit what is before it`, { cause: error });
       }
     });

@@ -1,4 +1,5 @@
 import type { LowerInode, Tree } from '../../layers/tree.ts';
+import assert from 'node:assert';
 import { Directory } from './directory.ts';
 import { FsError } from './error.ts';
 import { Extents, lowerSource } from './extents.ts';
@@ -14,6 +15,8 @@ export class State {
   nextIno = FIRST_NEW_INO;
   /** Inodes without a name, which the kernel may still refer to. */
   readonly orphans = new Set<number>();
+  /** Gives what the state was when the log had so many bytes: set by whoever replays the log, for entries that go back there. */
+  past: ((size: number) => State) | undefined = undefined;
   readonly #changed = new Map<number, Node>();
   /** By number less FIRST_NEW_INO: small integers are cheaper keys. */
   readonly #created = new Map<number, Node>();
@@ -47,6 +50,20 @@ export class State {
     if (node.ino < FIRST_NEW_INO) this.#changed.set(node.ino, node);
     else this.#created.set(node.ino - FIRST_NEW_INO, node);
     if (node.ino >= this.nextIno) this.nextIno = node.ino + 1;
+  }
+
+  /**
+   * Becomes what the state was when the log had `size` bytes, but for the numbers of new inodes, none of which is used twice. Nobody has anything open then:
+   * inodes without a name go.
+   */
+  rollBackTo(size: number): void {
+    assert(this.past !== undefined, 'whoever replays a log knows its past');
+    const before = this.past(size);
+    this.#changed.clear();
+    this.#created.clear();
+    this.orphans.clear();
+    for (const node of before.nodes()) if (node.nlink > 0) this.add(node);
+    this.nextIno = Math.max(this.nextIno, before.nextIno);
   }
 
   /** Forgets an inode that has no name. */

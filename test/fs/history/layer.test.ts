@@ -17,7 +17,12 @@ import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { dumpState } from './dump-state.ts';
 
 const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 16);
-const CONFIG: ImageConfig = { architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [] }, history: [] };
+const CONFIG: ImageConfig = {
+  architecture: 'amd64',
+  os: 'linux',
+  rootfs: { type: 'layers', diff_ids: [] },
+  history: [],
+};
 const NONE: ReadonlySet<string> = new Set();
 
 /** The test programs' image as a layer. */
@@ -47,7 +52,9 @@ describe('a layer of what was changed', () => {
   let logs = 0;
   before(async () => {
     fixture = new Fixture();
-    parent = await commitImage(fixture.store, null, layerTar(imageLayer(IMAGE)), CONFIG, ['docker.io/library/parent:latest']);
+    parent = await commitImage(fixture.store, null, layerTar(imageLayer(IMAGE)), CONFIG, [
+      'docker.io/library/parent:latest',
+    ]);
     fixture.treeRoot = parent.treeRoot;
     fixture.tree = openTree(fixture.store, parent.treeRoot);
   });
@@ -61,7 +68,8 @@ describe('a layer of what was changed', () => {
     const visit = (ino: number, path: string): void => {
       const { mtimeSec, mtimeNsec } = at.tree.get(ino)!;
       if (path !== '') times.push(`${path} ${mtimeSec}.${mtimeNsec}`);
-      for (let i = 0, entry; (entry = at.tree.entryAt(ino, i)) !== undefined; i++) visit(entry.ino, `${path}/${entry.name}`);
+      for (let i = 0, entry; (entry = at.tree.entryAt(ino, i)) !== undefined; i++)
+        visit(entry.ino, `${path}/${entry.name}`);
     };
     visit(1, '');
     // The kernel changes no symlink's mode; the programs do.
@@ -125,7 +133,10 @@ describe('a layer of what was changed', () => {
     );
     assert.deepEqual(shown(openImageState(fixture.store, image.treeRoot)), shown(at));
     at.close();
-    assert.ok(after.sectorBytes - before.sectorBytes < 6 << 20, `${after.sectorBytes - before.sectorBytes} bytes for one changed sector`);
+    assert.ok(
+      after.sectorBytes - before.sectorBytes < 6 << 20,
+      `${after.sectorBytes - before.sectorBytes} bytes for one changed sector`,
+    );
   });
 
   it('refuses names that mean something else in a layer', () => {
@@ -145,7 +156,13 @@ describe('a layer of what was changed', () => {
 });
 
 describe('pg commit --change', () => {
-  const config = { Env: ['A=1', 'PATH=/bin'], Cmd: ['sh'], Entrypoint: ['old'], WorkingDir: '/srv', Labels: { x: 'y' } };
+  const config = {
+    Env: ['A=1', 'PATH=/bin'],
+    Cmd: ['sh'],
+    Entrypoint: ['old'],
+    WorkingDir: '/srv',
+    Labels: { x: 'y' },
+  };
 
   it('does what the instruction does in a Dockerfile', () => {
     const changed = changeConfig(config, [
