@@ -54,10 +54,25 @@ export async function createContainer(
     treeRoot: image.treeRoot === null ? null : Buffer.from(image.treeRoot).toString('hex'),
     config: mergeConfig(image.config ?? {}, options, id),
   };
-  record.name = await takeName(roots, id, options.name);
+  return putContainer(roots, record, options.name, () => {});
+}
+
+/**
+ * Gives a record its name (`wanted`, or a random one) and puts the container in its place, with what `fill` puts into its directory; wholly or not at all.
+ * PgError NAME_TAKEN.
+ */
+export async function putContainer(
+  roots: Roots,
+  record: ContainerRecord,
+  wanted: string | undefined,
+  fill: (dir: string) => void | Promise<void>,
+): Promise<ContainerRecord> {
+  const { id } = record;
+  record.name = await takeName(roots, id, wanted);
   const making = makingDir(roots, id);
   try {
     mkdirSync(making, { recursive: true, mode: 0o700 });
+    await fill(making);
     writeRecord(roots, record, making);
     // It is there whole or not at all: a command that is killed leaves something that `sweepRemnants` takes.
     renameSync(making, containerDir(roots, id));

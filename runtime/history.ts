@@ -22,6 +22,8 @@ const SNAPSHOT_LOCK_MS = 60_000;
 export interface Located {
   subject: Subject;
   size: number;
+  /** Root (hex) of so many bytes, if it is known without hashing. */
+  root: string | null;
   running: boolean;
 }
 
@@ -33,14 +35,15 @@ export async function locate(roots: Roots, ref: string, position: string | undef
   const word = parsePosition(position ?? 'latest', Date.now());
   const subject = await findSubject(roots, ref);
   const running = await commitRunning(roots, subject);
-  const { size: end } = running ?? (await logEnd(roots, subject));
+  const { size: end, root = null }: { size: number; root?: string | null } = running ?? (await logEnd(roots, subject));
   if (end === 0 && word.kind !== 'latest') {
     throw new PgError('NO_SUCH_POSITION', `container ${subject.name} has never run: it has no history yet`, {
       hint: `leave out @${position}`,
     });
   }
   const size = end === 0 ? 0 : resolvePosition(subject.dir, end, word, subject.name);
-  return { subject, size, running: running !== undefined };
+  const known = size === end ? root : (readSnapshots(subject.dir).find((one) => one.size === size)?.root ?? null);
+  return { subject, size, root: known, running: running !== undefined };
 }
 
 /** Opens the files as they were there, for as long as `use` takes. */

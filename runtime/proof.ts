@@ -1,5 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeLog, openToRead } from '../fs/log/bases.ts';
 import type { NamespaceClaim } from '../fs/log/claim.ts';
 import { CommitList } from '../fs/log/commits.ts';
 import { openLog } from '../fs/log/log.ts';
@@ -45,7 +44,12 @@ export async function verifyLog(roots: Roots, ref: string): Promise<LogReport> {
   } finally {
     list.close();
   }
-  report.claims = await withStore(roots, (store) => checkClaims(store, treeRoot, dir, size, { label, epoch }));
+  const labelBefore = (at: number): string | undefined => {
+    const origin = subject.origins.find((one) => at < one.size);
+    return origin === undefined ? undefined : `container/${origin.id}`;
+  };
+  const expected = { label, epoch, labelBefore };
+  report.claims = await withStore(roots, (store) => checkClaims(store, treeRoot, dir, size, expected));
   return report;
 }
 
@@ -134,14 +138,14 @@ async function proveFrom(
   const inode = target.inos.length > target.names.length ? state.peek(target.inos.at(-1)!) : undefined;
   const range = rangeIn(inode, options.range);
   const at = await end(isThere ? undefined : { size, epoch, root: namespace.root, label });
-  const fd = openSync(join(dir, 'log'), 'r');
+  const fd = openToRead(dir);
   try {
     const proved = prove({ store, tree, state, namespace, log: logSource(fd, at.size, dir) }, target, range);
     const root = Buffer.from(proved.root).toString('hex');
     if (at.root !== null && at.root !== root) throw rotten(dir, at.size, root, at.root);
     return { ...proved, path: `/${target.names.join('/')}` };
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }
 

@@ -116,7 +116,17 @@ export interface ContainerRecord {
   image: { id: string; name: string };
   /** Root of the image's trie, hex; null is the empty image. */
   treeRoot: string | null;
+  /** Of a clone: whose log it goes on with, up to which size, the first of them first. Left out: its log is its own. */
+  origins?: Origin[];
   config: ContainerConfig;
+}
+
+/** A container that another is a clone of, and where its history ends in the clone's: bytes of the log, and their root (hex) if it was known. */
+export interface Origin {
+  id: string;
+  name: string;
+  size: number;
+  root: string | null;
 }
 
 /** A published port as it is. */

@@ -6,7 +6,7 @@ import { isPgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { ask, findContainer, isNotRunning } from './containers.ts';
-import { logDirOf } from './record.ts';
+import { logDirOf, type Origin } from './record.ts';
 
 /** A log that commands can be asked about: a container's, or a named mount's. */
 export interface Subject {
@@ -19,6 +19,8 @@ export interface Subject {
   dir: string;
   /** The position that was last recorded of a container. */
   recorded: { size: number; root: string } | null;
+  /** Of a clone: whose history its log begins with. */
+  origins: readonly Origin[];
 }
 
 const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));
@@ -35,6 +37,7 @@ export async function findSubject(roots: Roots, ref: string): Promise<Subject> {
       treeRoot: fromHex(record.treeRoot),
       dir: logDirOf(roots, id),
       recorded: state.position,
+      origins: record.origins ?? [],
     };
   } catch (error) {
     const volume = isPgError(error, 'NO_SUCH_CONTAINER') ? findVolume(roots, ref) : undefined;
@@ -47,6 +50,7 @@ export async function findSubject(roots: Roots, ref: string): Promise<Subject> {
       treeRoot: fromHex(volume.treeRoot),
       dir: volumeLogDir(roots, name),
       recorded: null,
+      origins: [],
     };
   }
 }

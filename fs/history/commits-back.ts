@@ -1,6 +1,6 @@
-import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, openToRead } from '../log/bases.ts';
 import { readFully } from '../log/disk.ts';
 import {
   COMMIT_BYTES,
@@ -28,7 +28,7 @@ export interface CommitPlace {
  */
 export function* commitsBackFrom(dir: string, size: number): Generator<CommitPlace> {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openToRead(dir);
   try {
     const { salt } = readHeader(fd, path);
     for (let end = size; end > 0;) {
@@ -41,18 +41,18 @@ export function* commitsBackFrom(dir: string, size: number): Generator<CommitPla
       end = commit.start;
     }
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }
 
 /** The commit that ends at `size` of the log in `dir`; undefined when none does. */
 export function commitEndingAt(dir: string, size: number): CommitPlace | undefined {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openToRead(dir);
   try {
     return commitAt(fd, readHeader(fd, path).salt, size);
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }
 

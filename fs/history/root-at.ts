@@ -1,5 +1,5 @@
-import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { closeLog, openToRead } from '../log/bases.ts';
 import { CommitList } from '../log/commits.ts';
 import { Hasher } from '../log/hasher.ts';
 import { readHeader } from '../log/header.ts';
@@ -8,7 +8,7 @@ import { rootFromKept } from '../log/roots.ts';
 /** The Merkle root (hex) of the first `size` bytes, a commit's end, of the log in `dir`: from what is hashed already where that goes, else from the bytes. */
 export function rootAt(dir: string, size: number): string {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openToRead(dir);
   try {
     const hasher = new Hasher(dir, fd, readHeader(fd, path).salt);
     try {
@@ -19,7 +19,7 @@ export function rootAt(dir: string, size: number): string {
       hasher.close();
     }
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
   const list = new CommitList(dir, size, 'bytes');
   try {

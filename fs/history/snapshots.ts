@@ -1,7 +1,8 @@
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import type { Store } from '../../store/store.ts';
+import { closeLog, openToRead } from '../log/bases.ts';
 import { replaceFile, syncDirectory } from '../log/disk.ts';
 import { readHeader } from '../log/header.ts';
 import { commitBefore } from '../log/recover.ts';
@@ -83,16 +84,17 @@ export function keepSnapshot(store: Store, treeRoot: Uint8Array | null, dir: str
   writeSnapshots(dir, [...others, snapshot]);
 }
 
-function markAt(dir: string, size: number): Parameters<typeof writeMark>[2] {
+/** The mark of a commit's end: what a checkpoint of it begins with. LOG_CORRUPT. */
+export function markAt(dir: string, size: number): Parameters<typeof writeMark>[2] {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openToRead(dir);
   try {
     const { salt } = readHeader(fd, path);
     const commit = commitBefore(fd, salt, size);
     if (commit === undefined) throw new PgError('LOG_CORRUPT', `${path} has no commit that ends at byte ${size}`);
     return { size, salt, ...commit };
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }
 

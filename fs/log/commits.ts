@@ -1,10 +1,11 @@
-import { closeSync, openSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { Accumulator } from '../../mdm/accumulator.ts';
 import { appendBatch } from '../../mdm/append-batch.ts';
 import { costOf } from '../../mdm/batch.ts';
 import type { Cost } from '../../mdm/cost.ts';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, openWithBases } from './bases.ts';
 import type { Instruction } from '../../mdm/instruction.ts';
 import { readFully } from './disk.ts';
 import { Entry, getU64, LOG_HEADER_BYTES, TYPE_COMMIT, TYPE_HEADER } from './entry.ts';
@@ -63,19 +64,19 @@ export class CommitList {
   /** Of the log in `dir` up to `limit`, a commit's end. PgError LOG_CORRUPT, here and later, LOG_VERSION. */
   constructor(dir: string, limit: number, roots: RootsFrom) {
     this.#path = join(dir, 'log');
-    this.#fd = openSync(this.#path, 'r');
+    this.#fd = openWithBases(this.#path, constants.O_RDONLY);
     try {
       this.#salt = readHeader(this.#fd, this.#path).salt;
       this.#limit = limit;
       this.#kept = roots === 'kept' ? new RootsFile(dir, this.#salt).all() : [];
     } catch (error) {
-      closeSync(this.#fd);
+      closeLog(this.#fd);
       throw error;
     }
   }
 
   close(): void {
-    closeSync(this.#fd);
+    closeLog(this.#fd);
   }
 
   /** From the first to the last. */

@@ -12,6 +12,7 @@ import {
 import { dirname } from 'node:path';
 import koffi from 'koffi';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, fileAt, openWithBases } from './bases.ts';
 
 /** The few calls of the C library that Node lacks, and disk habits of the log. */
 const libc = koffi.load('libc.so.6');
@@ -71,11 +72,12 @@ export function writeFully(fd: number, bytes: Uint8Array, from: number, length: 
   while (done < length) done += writeSync(fd, bytes, from + done, length - done, offset + done);
 }
 
-/** pread(2) of all of it; returns less only at the end of the file. */
+/** pread(2) of all of it; returns less only at the end of the file. Of a clone's log the bytes may be in other files (bases.ts). */
 export function readFully(fd: number, into: Uint8Array, start: number, length: number, offset: number): number {
   let done = 0;
   while (done < length) {
-    const got = readSync(fd, into, start + done, length - done, offset + done);
+    const file = fileAt(fd, offset + done);
+    const got = readSync(file.fd, into, start + done, Math.min(length - done, file.end - offset - done), offset + done);
     if (got === 0) break;
     done += got;
   }
@@ -91,13 +93,13 @@ export function lockFile(fd: number): boolean {
 export function openLogFile(path: string, readOnly: boolean): number {
   let fd: number;
   try {
-    fd = openSync(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+    fd = openWithBases(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     throw new PgError('LOG_MISSING', `there is no log at ${path}`);
   }
   if (!readOnly && !lockFile(fd)) {
-    closeSync(fd);
+    closeLog(fd);
     throw new PgError('LOG_BUSY', `${path} is open for writing in another process`, {
       hint: 'a running container has its log, and a writable mount has its: pg ps, grep fuse.pg /proc/mounts',
     });

@@ -1,6 +1,7 @@
-import { closeSync, openSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, openWithBases } from './bases.ts';
 import { Entry, FIRST_USER_TYPE } from './entry.ts';
 import { SCAN_START } from './hasher.ts';
 import { readHeader } from './header.ts';
@@ -26,7 +27,7 @@ export class LogFollower {
   constructor(dir: string, base: Uint8Array | undefined) {
     this.#dir = dir;
     this.#path = join(dir, 'log');
-    this.#fd = openSync(this.#path, 'r');
+    this.#fd = openWithBases(this.#path, constants.O_RDONLY);
     try {
       const header = readHeader(this.#fd, this.#path);
       if (base !== undefined && !header.base.equals(base))
@@ -35,7 +36,7 @@ export class LogFollower {
       const mark = readMark(join(dir, 'checkpoint'), CHECKPOINT_MAGIC, header.salt);
       this.checkpoint = mark !== undefined && isMarkOf(this.#fd, mark) ? mark : undefined;
     } catch (error) {
-      closeSync(this.#fd);
+      closeLog(this.#fd);
       throw error;
     }
     const { checkpoint } = this;
@@ -71,6 +72,6 @@ export class LogFollower {
   }
 
   close(): void {
-    closeSync(this.#fd);
+    closeLog(this.#fd);
   }
 }

@@ -1,10 +1,10 @@
-import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Accumulator } from '../../mdm/accumulator.ts';
 import { appendBatch, executeAppend } from '../../mdm/append-batch.ts';
 import type { State } from '../../mdm/instruction.ts';
 import { PgError } from '../../mdm/error.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
+import { closeLog, openToRead } from './bases.ts';
 import { readFully, unlessFull } from './disk.ts';
 import { LOG_HEADER_BYTES } from './entry.ts';
 import { readHeader } from './header.ts';
@@ -243,7 +243,7 @@ export interface OpenHasher {
 /** The hasher for the log in `dir`. PgError LOG_CORRUPT, LOG_VERSION. */
 export function openHasher(dir: string): OpenHasher {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openToRead(dir);
   try {
     const { salt } = readHeader(fd, path);
     const hasher = new Hasher(dir, fd, salt);
@@ -258,11 +258,11 @@ export function openHasher(dir: string): OpenHasher {
       },
       close: () => {
         hasher.close();
-        closeSync(fd);
+        closeLog(fd);
       },
     };
   } catch (error) {
-    closeSync(fd);
+    closeLog(fd);
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, statfsSync, type StatsFs } from 'node:fs';
+import { fdatasyncSync, fstatSync, ftruncateSync, statfsSync, type StatsFs } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import type { Meter } from '../../mdm/meter.ts';
@@ -26,6 +26,7 @@ import {
   TYPE_ROOT,
 } from './entry.ts';
 import { AppendBuffer, BUFFER_BYTES, type LastRequest } from './append-buffer.ts';
+import { closeLog } from './bases.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { isDiskFull, openLogFile, unlessFull, writeFully } from './disk.ts';
 import { exhausted, failed, full, oldEpoch } from './errors.ts';
@@ -88,7 +89,7 @@ export function openLog(dir: string, options: OpenLogOptions = {}): Log {
     }
     return new Log(dir, fd, header.salt, header.base, options);
   } catch (error) {
-    closeSync(fd);
+    closeLog(fd);
     throw error;
   }
 }
@@ -418,7 +419,7 @@ export class Log {
       }
     } finally {
       this.hasher.close();
-      closeSync(this.fd);
+      closeLog(this.fd);
     }
   }
 

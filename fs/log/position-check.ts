@@ -1,6 +1,7 @@
-import { closeSync, openSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, openWithBases } from './bases.ts';
 import { Hasher } from './hasher.ts';
 import { readHeader } from './header.ts';
 import { commitBefore } from './recover.ts';
@@ -30,13 +31,13 @@ export function requirePosition(dir: string, { size, root }: { size: number; roo
       hasher.close();
     }
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }
 
 function openLogOf(path: string, lost: (what: string) => PgError): number {
   try {
-    return openSync(path, 'r');
+    return openWithBases(path, constants.O_RDONLY);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw lost('is gone; it is not empty');
     throw error;

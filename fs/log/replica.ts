@@ -1,16 +1,7 @@
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fdatasyncSync,
-  fstatSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-} from 'node:fs';
+import { constants, existsSync, fdatasyncSync, fstatSync, ftruncateSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, openToRead, openWithBases } from './bases.ts';
 import { isDiskFull, lockFile, readFully, syncDirectory, writeFully } from './disk.ts';
 import {
   COMMIT_BYTES,
@@ -42,7 +33,7 @@ export class LogReader {
   readonly #fd: number;
 
   constructor(dir: string) {
-    this.#fd = openSync(join(dir, 'log'), 'r');
+    this.#fd = openToRead(dir);
   }
 
   /** Up to `into.length` bytes from `offset`, none past `limit` (the size of a position, so committed). Returns the bytes read. */
@@ -58,7 +49,7 @@ export class LogReader {
   }
 
   close(): void {
-    closeSync(this.#fd);
+    closeLog(this.#fd);
   }
 }
 
@@ -73,12 +64,12 @@ export function openReplica(dir: string, options: { create?: boolean; epoch: num
     if (!options.create) throw new PgError('LOG_MISSING', `there is no log at ${path}`);
     if (mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dirname(dir));
   }
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  const fd = openWithBases(path, constants.O_RDWR | constants.O_CREAT);
   try {
     if (!lockFile(fd)) throw new PgError('LOG_BUSY', `${path} is open for writing in another process`);
     return new Replica(dir, fd);
   } catch (error) {
-    closeSync(fd);
+    closeLog(fd);
     throw error;
   }
 }
@@ -201,7 +192,7 @@ export class Replica {
 
   close(): void {
     this.#hasher?.close();
-    closeSync(this.#fd);
+    closeLog(this.#fd);
   }
 
   #take(bytes: Uint8Array): void {

@@ -1,6 +1,7 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { constants, fstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { closeLog, openWithBases } from './bases.ts';
 import { Entry, MAX_PAYLOAD } from './entry.ts';
 import { SCAN_START } from './hasher.ts';
 import { readHeader } from './header.ts';
@@ -42,7 +43,7 @@ export function markedSize(dir: string, salt: number): number {
  */
 export function verifyLog(dir: string, size: number, isWritten: boolean): LogDamage & { bytes: number } {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openWithBases(path, constants.O_RDONLY);
   try {
     const { salt } = readHeader(fd, path);
     const known = isWritten ? size : Math.max(size, markedSize(dir, salt));
@@ -59,6 +60,6 @@ export function verifyLog(dir: string, size: number, isWritten: boolean): LogDam
     }
     return { bytes: scanner.at, payloads, missingBytes: known - Math.min(known, scanner.at) };
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }

@@ -1,8 +1,8 @@
-import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { openTree } from '../../layers/tree.ts';
 import type { Store } from '../../store/store.ts';
+import { closeLog, openToRead } from '../log/bases.ts';
 import { type NamespaceClaim, readClaim } from '../log/claim.ts';
 import { type Entry, FIRST_USER_TYPE, TYPE_COMMIT, TYPE_NAMESPACE } from '../log/entry.ts';
 import { SCAN_START } from '../log/hasher.ts';
@@ -21,19 +21,28 @@ export interface CheckedClaim extends NamespaceClaim {
   holds: boolean;
 }
 
+/** Whose claims a log must have. */
+export interface Expected {
+  label: string;
+  epoch: number;
+  /** Whose an entry at this place of the log must be, when it is a parent's; undefined from where the log is the clone's own. */
+  labelBefore?: (at: number) => string | undefined;
+}
+
 /**
  * Replays the log in `dir` from its first entry to `limit`, a commit's end, and compares every claim in it with what the files were. Of a log that
- * is not this program's own, this is how to know that its claims are true. `label` is whose claims they must be, `epoch` the newest that may be. LOG_CORRUPT.
+ * is not this program's own, this is how to know that its claims are true. `label` is whose claims they must be, `epoch` the newest that may be; of a clone,
+ * `labelBefore` says whose they are before the place where its own history begins. LOG_CORRUPT.
  */
 export function checkClaims(
   store: Store,
   treeRoot: Uint8Array | null,
   dir: string,
   limit: number,
-  { label, epoch }: { label: string; epoch: number },
+  { label, epoch, labelBefore = () => undefined }: Expected,
 ): CheckedClaim[] {
   const path = join(dir, 'log');
-  const fd = openSync(path, 'r');
+  const fd = openToRead(dir);
   try {
     const { salt } = readHeader(fd, path);
     const entries = (): Generator<Entry> => entriesBetween(fd, salt, SCAN_START, limit, path);
@@ -52,13 +61,19 @@ export function checkClaims(
       for (const claim of here) claim.holds = Buffer.compare(claim.root, root) === 0;
     }
     let before = 0;
+    let of: string | undefined;
     for (const claim of claims) {
-      claim.holds &&= claim.size <= claim.at && claim.label === label && claim.epoch >= before && claim.epoch <= epoch;
+      const parent = labelBefore(claim.at);
+      // Every container counts its own epochs.
+      if (of !== (parent ?? label)) before = 0;
+      of = parent ?? label;
+      const isInTime = claim.epoch >= before && (parent !== undefined || claim.epoch <= epoch);
+      claim.holds &&= claim.size <= claim.at && claim.label === of && isInTime;
       before = Math.max(before, claim.epoch);
     }
     return claims;
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }
 

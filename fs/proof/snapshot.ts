@@ -1,7 +1,6 @@
-import { closeSync, openSync } from 'node:fs';
-import { join } from 'node:path';
 import { openTree, type Tree } from '../../layers/tree.ts';
 import type { Store } from '../../store/store.ts';
+import { closeLog, openToRead } from '../log/bases.ts';
 import { readFully } from '../log/disk.ts';
 import { COMMIT_BYTES, getU64, HEADER_BYTES, peekLength, peekType, TYPE_NAMESPACE } from '../log/entry.ts';
 import { MAX_NAMESPACE_BYTES, type NamespaceClaim, readClaim } from '../log/claim.ts';
@@ -40,7 +39,7 @@ export function takeSnapshot(store: Store, treeRoot: Uint8Array | null, dir: str
 
 /** The claim that is the last batch of the log's first `size` bytes, and where it starts; undefined when that batch is something else. */
 export function claimAtEnd(dir: string, size: number): { claim: NamespaceClaim; start: number } | undefined {
-  const fd = openSync(join(dir, 'log'), 'r');
+  const fd = openToRead(dir);
   try {
     const bytes = Buffer.alloc(Math.min(size, MAX_NAMESPACE_BYTES + COMMIT_BYTES));
     readFully(fd, bytes, 0, bytes.length, size - bytes.length);
@@ -53,6 +52,6 @@ export function claimAtEnd(dir: string, size: number): { claim: NamespaceClaim; 
     const claim = readClaim(bytes, view, at + HEADER_BYTES, at + view.getUint16(at + 12, true));
     return claim === undefined ? undefined : { claim, start };
   } finally {
-    closeSync(fd);
+    closeLog(fd);
   }
 }

@@ -1,0 +1,118 @@
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fdatasyncSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import { SECTOR_BYTES } from '../../mdm/merkle.ts';
+import type { Store } from '../../store/store.ts';
+import { basesOf, closeLog, openToRead } from '../log/bases.ts';
+import { readFully, syncDirectory, writeFully } from '../log/disk.ts';
+import { readHeader } from '../log/header.ts';
+import { RootsFile } from '../log/roots.ts';
+import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark, writeMark } from '../log/sidecar.ts';
+import { serializeState } from '../view/checkpoint.ts';
+import { markAt } from './snapshots.ts';
+import { openStateAt } from './state-at.ts';
+
+const COPY_BYTES = 1 << 20;
+
+/**
+ * Makes in `to`, a directory that is not there, a log that goes on where the log in `from` had `size` bytes (a commit's end). It shares the full sectors of these
+ * bytes, by hard links to the files that they are in (fs/log/bases.ts); what is behind the last full sector, less than 4 MiB, is copied. The log in `from` may be
+ * written meanwhile. Durable on return. PgError CLONE_LINK where the filesystem makes no more links; as `openLog` has them.
+ */
+export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string, to: string, size: number): void {
+  const shared = Math.floor(size / SECTOR_BYTES) * SECTOR_BYTES;
+  mkdirSync(to, { mode: 0o700 });
+  // First the links: the cleaner gives nothing back of a file that has several.
+  linkBases(from, to, shared);
+  copyTail(from, to, shared, size);
+  const at = openStateAt(store, treeRoot, from, size);
+  try {
+    writeMark(join(to, 'checkpoint'), CHECKPOINT_MAGIC, markAt(to, size), serializeState(at.state));
+  } finally {
+    at.close();
+  }
+  copyHashes(from, to, size);
+  copyRoots(from, to, shared / SECTOR_BYTES);
+  syncDirectory(to);
+}
+
+function linkBases(from: string, to: string, shared: number): void {
+  let covered = 0;
+  for (const { name, end } of [...basesOf(from), { name: 'log', end: Infinity }]) {
+    if (covered >= shared) return;
+    covered = Math.min(end, shared);
+    try {
+      linkSync(join(from, name), join(to, `base-${covered}`));
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException;
+      if (code !== 'EMLINK' && code !== 'EXDEV' && code !== 'EPERM') throw cause;
+      throw new PgError('CLONE_LINK', `${join(from, name)} cannot be shared by one more container: ${message}`, {
+        hint: 'remove clones that are not needed any more; or make an image (pg commit) and containers of that',
+        cause,
+      });
+    }
+  }
+}
+
+function copyTail(from: string, to: string, shared: number, size: number): void {
+  const source = openToRead(from);
+  const target = openSync(join(to, 'log'), 'wx', 0o600);
+  try {
+    const chunk = Buffer.allocUnsafe(COPY_BYTES);
+    for (let at = shared; at < size; at += chunk.length) {
+      const length = Math.min(chunk.length, size - at);
+      if (readFully(source, chunk, 0, length, at) < length)
+        throw new PgError('LOG_CORRUPT', `${from}/log ends before byte ${size}`);
+      writeFully(target, chunk, 0, length, at);
+    }
+    ftruncateSync(target, size);
+    fdatasyncSync(target);
+  } finally {
+    closeSync(target);
+    closeLog(source);
+  }
+}
+
+/** What is hashed already need not be hashed again, if it is not of a later state. */
+function copyHashes(from: string, to: string, size: number): void {
+  if (!existsSync(join(from, 'hash'))) return;
+  copyFileSync(join(from, 'hash'), join(to, 'hash'));
+  const fd = openToRead(to);
+  try {
+    const mark = readMark(join(to, 'hash'), HASH_MAGIC, readHeader(fd, join(to, 'log')).salt);
+    if (mark === undefined || mark.size > size) rmSync(join(to, 'hash'));
+  } finally {
+    closeLog(fd);
+  }
+}
+
+/** The roots of the sectors that are shared. */
+function copyRoots(from: string, to: string, sectors: number): void {
+  const fd = openToRead(from);
+  const salt = (() => {
+    try {
+      return readHeader(fd, join(from, 'log')).salt;
+    } finally {
+      closeLog(fd);
+    }
+  })();
+  const theirs = new RootsFile(from, salt);
+  const ours = new RootsFile(to, salt);
+  try {
+    for (const [sector, record] of theirs.all().slice(0, sectors).entries()) ours.put(sector, record);
+    ours.sync();
+  } finally {
+    theirs.close();
+    ours.close();
+  }
+}
