@@ -51,7 +51,9 @@ export async function commitToImage(
 
 function checkedName(name: string): string {
   if (name === SCRATCH)
-    throw new PgError('NAME_RESERVED', `'${SCRATCH}' is the empty image: no other can be called so`);
+    throw new PgError('NAME_RESERVED', `'${SCRATCH}' is the empty image: no other can be called so`, {
+      hint: 'take another name',
+    });
   return formatReference(parseImageName(name));
 }
 

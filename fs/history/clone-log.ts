@@ -87,32 +87,28 @@ function copyTail(from: string, to: string, shared: number, size: number): void 
 function copyHashes(from: string, to: string, size: number): void {
   if (!existsSync(join(from, 'hash'))) return;
   copyFileSync(join(from, 'hash'), join(to, 'hash'));
-  const fd = openToRead(to);
-  try {
-    const mark = readMark(join(to, 'hash'), HASH_MAGIC, readHeader(fd, join(to, 'log')).salt);
-    if (mark === undefined || mark.size > size) rmSync(join(to, 'hash'));
-  } finally {
-    closeLog(fd);
-  }
+  const mark = readMark(join(to, 'hash'), HASH_MAGIC, saltOf(to));
+  if (mark === undefined || mark.size > size) rmSync(join(to, 'hash'));
 }
 
 /** The roots of the sectors that are shared. */
 function copyRoots(from: string, to: string, sectors: number): void {
-  const fd = openToRead(from);
-  const salt = (() => {
-    try {
-      return readHeader(fd, join(from, 'log')).salt;
-    } finally {
-      closeLog(fd);
-    }
-  })();
-  const theirs = new RootsFile(from, salt);
-  const ours = new RootsFile(to, salt);
+  const theirs = new RootsFile(from, saltOf(from));
+  const ours = new RootsFile(to, saltOf(to));
   try {
     for (const [sector, record] of theirs.all().slice(0, sectors).entries()) ours.put(sector, record);
     ours.sync();
   } finally {
     theirs.close();
     ours.close();
+  }
+}
+
+function saltOf(dir: string): number {
+  const fd = openToRead(dir);
+  try {
+    return readHeader(fd, join(dir, 'log')).salt;
+  } finally {
+    closeLog(fd);
   }
 }

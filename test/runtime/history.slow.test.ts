@@ -88,4 +88,74 @@ describe('history', function () {
     await at.ok('snapshot', 'rm', 'web', 'before');
     assert.equal(await at.ok('snapshot', 'ls', '-q', 'web'), '');
   });
+
+  it('an image is made of a container, and runs', async () => {
+    const script = 'mkdir /data; seq 10 > /data/n; ln /data/n /data/m; rm /etc/group; chmod 700 /www';
+    await at.ok('run', '--name', 'made', '--network', 'none', '-e', 'MINE=yes', IMAGE, 'sh', '-c', script);
+    const change = ['-c', 'CMD ["sh", "-c", "cat /data/m; ls /etc; echo $MINE"]', '-m', 'why', '-a', 'who'];
+    const id = await at.ok('commit', ...change, 'made', 'pgtest/made:1');
+    assert.match(id, /^sha256:[0-9a-f]{64}$/);
+    assert.deepEqual(lines(await at.ok('run', '--rm', '--network', 'none', 'pgtest/made:1')), [
+      ...Array.from({ length: 10 }, (_, i) => `${i + 1}`),
+      'hostname',
+      'hosts',
+      'passwd',
+      'resolv.conf',
+      'yes',
+    ]);
+    const archive = join(at.dir, 'made.tar');
+    await at.ok('export', '-q', 'pgtest/made:1', `oci-archive:${archive}`);
+    const config = JSON.parse(await at.ok('inspect', '--format', '{{json .}}', 'pgtest/made:1')) as Record<
+      string,
+      unknown
+    >;
+    assert.equal(config['Author'], 'who');
+    assert.deepEqual(lines(await at.ok('diff', IMAGE, 'pgtest/made:1')), ['A /data', 'D /etc/group', 'C /www']);
+    await refused(['commit', '-c', 'RUN true', 'made'], /RUN changes no image/, /as in a Dockerfile/);
+    await refused(['commit', 'made', 'scratch'], /the empty image/, /another name/);
+    await at.ok('rm', 'made');
+  });
+
+  it('a container is cloned, runs beside the other, and outlives it', async () => {
+    const fill = 'dd if=/dev/zero bs=1M count=9 2>/dev/null | tr "\\0" x > /big';
+    await sh('web', `${fill}; echo parent > /who`);
+    await at.ok('snapshot', 'create', 'web', 'then');
+    await sh('web', 'echo later > /who');
+    const id = await at.ok('clone', 'web@then', 'twin');
+    await at.ok('clone', 'web', 'later');
+    await at.ok('start', 'twin');
+    assert.equal(await sh('twin', 'cat /who; hostname'), `parent\n${id.slice(0, 12)}`);
+    await sh('twin', 'echo twin > /who; echo y >> /big');
+    assert.equal(await sh('web', 'cat /who; wc -c < /big'), 'later\n9437184');
+    const logDir = join(at.roots.data, 'containers', id, 'log');
+    assert.ok(readdirSync(logDir).includes('base-8388608'), readdirSync(logDir).join(' '));
+    await at.ok('clone', 'twin', 'grandchild');
+    await refused(['clone', 'web', 'twin'], /"\/twin" is already in use/, /pg rm twin/);
+    await at.ok('rm', '-f', 'web', 'twin');
+    await at.ok('gc');
+    await at.ok('start', 'grandchild');
+    assert.equal(await sh('grandchild', 'cat /who; wc -c < /big; tail -c 2 /big'), 'twin\n9437186\ny');
+    assert.equal(await at.ok('cat', 'later:/who'), 'later');
+    assert.match((await at.pg('log', '--verify', 'grandchild')).stderr, /replays, and has the roots/);
+    await at.ok('rm', '-f', 'later');
+  });
+
+  it('a stopped container goes back, and forth again', async () => {
+    await at.ok('snapshot', 'create', 'grandchild', 'here');
+    await sh('grandchild', 'echo worse > /who; rm /big');
+    await refused(['rollback', 'grandchild', 'here'], /is running/, /pg stop grandchild/);
+    await at.ok('stop', '-t', '0', 'grandchild');
+    const { stdout, stderr } = await at.pg('rollback', 'grandchild', 'here');
+    assert.equal(stdout, 'grandchild\n');
+    assert.equal(await at.ok('cat', 'grandchild:/who'), 'twin');
+    await at.ok('start', 'grandchild');
+    assert.equal(await sh('grandchild', 'cat /who; wc -c < /big'), 'twin\n9437186');
+    await at.ok('stop', '-t', '0', 'grandchild');
+    const [, back] = /pg rollback grandchild (\d+)/.exec(stderr)!;
+    await at.ok('rollback', `grandchild@${back}`);
+    assert.equal(await at.ok('cat', 'grandchild@latest:/who'), 'worse');
+    assert.equal(await at.ok('cat', 'grandchild@here:/who'), 'twin');
+    await refused(['rollback', 'grandchild', 'never'], /no snapshot "never"/, /pg snapshot ls/);
+    await refused(['rollback', 'grandchild'], /one position to go back to/, /pg snapshot ls grandchild/);
+  });
 });
