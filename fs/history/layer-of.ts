@@ -2,6 +2,7 @@ import type { LayerFile } from '../../layers/layer-tar.ts';
 import type { LowerInode, Tree } from '../../layers/tree.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../../layers/trie.ts';
 import { PgError } from '../../mdm/error.ts';
+import { WHITEOUT as GONE } from '../view/directory.ts';
 import { FIRST_NEW_INO, isDirectory } from '../view/node.ts';
 import { touchedDirectories } from '../view/state-tree.ts';
 import type { StateAt } from './state-at.ts';
@@ -128,27 +129,46 @@ class LayerWalk {
     }
   }
 
-  /** Files of which one name is new or has changed, or whose inode has: found by a walk over all names, if there is a file with several at all. */
+  /** Files with several names, of which one is new or the inode has changed. It takes a walk over all names, if there may be such a one at all. */
   #findLinked(): Set<number> {
-    const candidates = new Set<number>();
-    for (const node of this.#at.state.nodes()) if (node.nlink > 1 && !isDirectory(node.mode)) candidates.add(node.ino);
+    const changed = new Set<number>();
+    let hasMoved = false;
+    for (const { ino, nlink, mode, dir } of this.#at.state.nodes()) {
+      if (nlink > 1 && !isDirectory(mode)) changed.add(ino);
+      for (const now of dir?.changed?.values() ?? []) hasMoved ||= now !== GONE && now < FIRST_NEW_INO;
+      dir?.forEachAdded((_name, now) => void (hasMoved ||= now < FIRST_NEW_INO));
+    }
     const found = new Set<number>();
-    if (candidates.size > 0) this.#collectLinked(1, 1, candidates, found);
-    for (const ino of candidates)
+    for (const ino of changed)
       if (ino < FIRST_NEW_INO && !isUnchanged(this.#tree.get(ino)!, this.#lower.get(ino)!)) found.add(ino);
+    if (changed.size === 0 && !hasMoved) return found;
+    const names = new Map<number, number[]>();
+    this.#collectNames(1, 1, changed, names, found);
+    // The walk comes by all names of what is found.
+    for (const ino of found)
+      for (const holder of names.get(ino) ?? [])
+        for (let dir = holder; !this.#touched.has(dir); dir = this.#at.state.parentOf(dir)) this.#touched.add(dir);
     return found;
   }
 
-  /** Marks the way to every name of a candidate, for the walk comes by all of them; those with a name that the image has not are found. */
-  #collectLinked(ino: number, lowerIno: number, candidates: ReadonlySet<number>, found: Set<number>): void {
+  /** The directories in which files with several names have one; those with a name that the image has not are found. */
+  #collectNames(
+    ino: number,
+    lowerIno: number,
+    changed: ReadonlySet<number>,
+    names: Map<number, number[]>,
+    found: Set<number>,
+  ): void {
     for (let i = 0, entry; (entry = this.#tree.entryAt(ino, i)) !== undefined; i++) {
       const below = lowerIno === 0 ? undefined : this.#lower.lookup(lowerIno, entry.name);
-      if (candidates.has(entry.ino)) {
-        for (let dir = ino; !this.#touched.has(dir); dir = this.#at.state.parentOf(dir)) this.#touched.add(dir);
-        if (below !== entry.ino) found.add(entry.ino);
-      } else if (isDirectory(entry.mode)) {
+      if (isDirectory(entry.mode)) {
         const isDir = below !== undefined && isDirectory(this.#lower.get(below)!.mode);
-        this.#collectLinked(entry.ino, isDir ? below : 0, candidates, found);
+        this.#collectNames(entry.ino, isDir ? below : 0, changed, names, found);
+      } else if (changed.has(entry.ino) || this.#tree.get(entry.ino)!.nlink > 1) {
+        const holders = names.get(entry.ino);
+        if (holders === undefined) names.set(entry.ino, [ino]);
+        else holders.push(ino);
+        if (below !== entry.ino) found.add(entry.ino);
       }
     }
   }
