@@ -14,6 +14,8 @@ const AUFS = '.wh..wh.';
 /** Linux: PATH_MAX, and how many symlinks one path may go through. */
 const PATH_MAX = 4096;
 const SYMLINKS_MAX = 40;
+/** Bytes of a name as it stands in the tar, before dots and double slashes are taken out of it. */
+const RAW_NAME_MAX = 4 * PATH_MAX;
 const ROOT = 0;
 
 /** Lays one layer's entries over the tree. Nothing is followed out of the tree: it is our own, and `..` ends at its root. */
@@ -167,7 +169,7 @@ export class LayerApplier {
     if (before?.layer === this.#layer) throw badPath(entry, `'${shown(name)}' on its way is not a directory`);
     if (before !== undefined) this.#tree.unlink(parent, name);
     const inode = this.#tree.add({ mode: S_IFDIR | 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNsec: 0 });
-    this.#tree.link(parent, name, inode, this.#layer);
+    this.#tree.link(parent, detached(name), inode, this.#layer);
     return inode;
   }
 }
@@ -179,6 +181,7 @@ export class LayerApplier {
 function cleanPath(name: string, entry: TarEntry, isLink: boolean): string[] {
   const path: string[] = [];
   if (name.includes('\0')) throw badPath(entry, 'it has a NUL in its name');
+  if (name.length > RAW_NAME_MAX) throw badPath(entry, `its path is longer than ${PATH_MAX - 1} bytes`);
   for (const component of name.split('/')) {
     if (component === '' || component === '.') continue;
     if (component !== '..') path.push(component);
@@ -190,10 +193,15 @@ function cleanPath(name: string, entry: TarEntry, isLink: boolean): string[] {
     }
     if (component.length > NAME_MAX) throw badPath(entry, 'a part of its name is longer than 255 bytes');
   }
+  const last = path.at(-1);
+  // A part of a long string keeps all of that in memory; the tree keeps the part.
+  if (last !== undefined && name.length > 4 * last.length + 64) path[path.length - 1] = detached(last);
   if (path.reduce((sum, component) => sum + component.length + 1, 0) >= PATH_MAX)
     throw badPath(entry, `its path is longer than ${PATH_MAX - 1} bytes`);
   return path;
 }
+
+const detached = (text: string): string => Buffer.from(text, 'latin1').toString('latin1');
 
 function metadataOf(entry: TarEntry): Metadata {
   const { uid, gid, mtimeSec, mtimeNsec, xattrs } = entry;

@@ -94,20 +94,21 @@ function linkId(path: string, taken: Set<number>): number {
 
 function encodeSubtree(tree: MergedTree, groups: ReadonlyMap<number, LinkGroup>, nodes: NodeWriter): ChildRef {
   const encode = (directory: number): ChildRef => {
-    const entries: Entry[] = [];
-    let inodes = 0;
-    let subdirs = 0;
-    for (const { name, inode } of tree.sorted(directory)) {
-      const entry = entryOf(tree, groups, inode, name, inodes + 1);
-      if (tree.isDirectory(inode)) {
-        entry.child = encode(inode);
-        inodes += entry.child.inodes;
-        subdirs++;
+    const names = tree.sorted(directory);
+    const children = new Map<number, ChildRef>();
+    for (const { inode } of names) if (tree.isDirectory(inode)) children.set(inode, encode(inode));
+    // Made one at a time: of a million files in one directory they would be 400 MB.
+    function* entries(): Generator<Entry> {
+      let rel = 1;
+      for (const { name, inode } of names) {
+        const child = children.get(inode);
+        yield { ...entryOf(tree, groups, inode, name, rel), child };
+        rel += 1 + (child?.inodes ?? 0);
       }
-      inodes++;
-      entries.push(entry);
     }
-    return { hash: nodes.put(encodeDirectory(entries)), inodes, entries: entries.length, subdirs };
+    const hash = nodes.put(encodeDirectory({ [Symbol.iterator]: entries }));
+    const inodes = [...children.values()].reduce((sum, child) => sum + child.inodes, names.length);
+    return { hash, inodes, entries: names.length, subdirs: children.size };
   };
   return encode(ROOT);
 }

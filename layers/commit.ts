@@ -25,7 +25,7 @@ export async function commitImage(
   const writer = store.writer('commit');
   try {
     const stack = new LayerStack(new MergedTree());
-    for (const [i, layer] of below.entries()) await replayLayer(store, stack, i, layer);
+    for (const [i, layer] of below.entries()) await replayLayer(store, writer, stack, i, layer);
     const hash = createHash('sha256');
     const read = await ingestLayer(writer, stack, below.length, '', hashed(tar, hash), 'the new layer');
     const diffId = `sha256:${hash.digest('hex')}`;

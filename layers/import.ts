@@ -223,7 +223,7 @@ async function bringLayer(
   progress?.start(id, label, blob.sizeBytes);
   try {
     if (known !== undefined) {
-      await replayLayer(store, stack, blob.index, known);
+      await replayLayer(store, writer, stack, blob.index, known);
       progress?.done(id, 'already here');
       return known;
     }

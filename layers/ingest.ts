@@ -10,12 +10,13 @@ import { StreamInput } from './tar-input.ts';
 import type { SparseMap } from './tar-sparse.ts';
 import { type TarEntry, TarReader } from './tar.ts';
 
-/** Entries of a layer that is ahead of those below it, kept until it is its turn; then its stream waits. */
-const AHEAD_MAX = 100_000;
-/** Entries after which memory is given back to the store's pace. */
-const SETTLE_EVERY = 1024;
-/** No file of an image is larger (4 TiB); a sparse map may claim anything. */
+/** Bytes of memory for entries of a layer that is ahead of those below it, kept until it is its turn; then its stream waits. */
+const AHEAD_BYTES_MAX = 32 << 20;
+/** What an entry takes beside its strings and attributes. */
+const ENTRY_BYTES = 400;
+/** No file of an image is larger (4 TiB), and no layer's files together are (8 TiB); a sparse map may claim anything. */
 const FILE_BYTES_MAX = 2 ** 42;
+const LAYER_BYTES_MAX = 2 ** 43;
 /** How far a layer that went wrong is read on, to find out whether its blob is damaged. */
 const DRAIN_BYTES_MAX = 4 * 2 ** 30;
 
@@ -36,6 +37,18 @@ export class LayerStack {
   async turn(layer: number): Promise<void> {
     if (this.#failed) throw givenUp();
     if (this.#turn !== layer) await new Promise<void>((go, fail) => this.#waiting.set(layer, { go, fail }));
+  }
+
+  /** The file's content is being hashed. */
+  nameLater(row: number, content: Promise<ContentRef>): void {
+    this.unnamed++;
+    content.then(
+      (ref) => {
+        this.tree.setRoot(row, ref.root);
+        this.unnamed--;
+      },
+      () => undefined, // the writer's finish throws what went wrong
+    );
   }
 
   isTurn(layer: number): boolean {
@@ -64,6 +77,7 @@ class InOrder {
   readonly #stack: LayerStack;
   readonly #layer: number;
   readonly #applier: LayerApplier;
+  #aheadBytes = 0;
   #ahead: { entry: TarEntry; content: Promise<ContentRef> | ContentRef | undefined }[] = [];
 
   constructor(stack: LayerStack, layer: number) {
@@ -74,8 +88,9 @@ class InOrder {
 
   async take(entry: TarEntry, content: Promise<ContentRef> | ContentRef | undefined): Promise<void> {
     if (!this.#stack.isTurn(this.#layer)) {
-      this.#ahead.push({ entry, content });
-      if (this.#ahead.length < AHEAD_MAX) return;
+      this.#ahead.push({ entry: { ...entry, sparse: undefined }, content });
+      this.#aheadBytes += entryBytes(entry);
+      if (this.#aheadBytes < AHEAD_BYTES_MAX) return;
       await this.#stack.turn(this.#layer);
       this.#catchUp();
       return;
@@ -93,6 +108,7 @@ class InOrder {
   #catchUp(): void {
     const ahead = this.#ahead;
     this.#ahead = [];
+    this.#aheadBytes = 0;
     for (const { entry, content } of ahead) this.#apply(entry, content);
   }
 
@@ -100,17 +116,13 @@ class InOrder {
     const row = this.#applier.apply(entry);
     if (row === undefined || content === undefined) return;
     if (!(content instanceof Promise)) this.#stack.tree.setRoot(row, content.root);
-    else {
-      this.#stack.unnamed++;
-      content.then(
-        (ref) => {
-          this.#stack.tree.setRoot(row, ref.root);
-          this.#stack.unnamed--;
-        },
-        () => undefined, // the writer's finish throws what went wrong
-      );
-    }
+    else this.#stack.nameLater(row, content);
   }
+}
+
+function entryBytes({ name, linkName, xattrs }: TarEntry): number {
+  const attributes = [...(xattrs ?? [])].reduce((sum, [key, value]) => sum + key.length + value.length + 100, 0);
+  return ENTRY_BYTES + name.length + linkName.length + attributes;
 }
 
 /** A layer that has been read. Its recipe can be finished once all contents have their names, and its record made from that. */
@@ -146,7 +158,8 @@ export async function ingestLayer(
       }
       await order.take(entry, content);
       contentBytes += entry.size;
-      if (++entries % SETTLE_EVERY === 0) await recipe.settle();
+      if (contentBytes > LAYER_BYTES_MAX) throw tooMuch(entry, 'the files up to here together', '8 TiB');
+      entries++;
     }
     await order.end();
     return { diffId, recipe, tarBytes: input.offset, contentBytes, entries };
@@ -158,16 +171,23 @@ export async function ingestLayer(
 }
 
 async function copyContent(writer: ContentWriter, input: StreamInput, entry: TarEntry): Promise<ContentSink> {
-  if (entry.size > FILE_BYTES_MAX) {
-    throw new PgError(
-      'TAR_BAD_HEADER',
-      `tar header at byte ${entry.offset}: a file of ${entry.size} bytes (at most 4 TiB can be)`,
-    );
-  }
+  if (entry.size > FILE_BYTES_MAX) throw tooMuch(entry, `a file of ${entry.size} bytes`, '4 TiB');
   const sink = writer.add(entry.size);
   sink.ref.catch(() => undefined); // an abort rejects what nobody waits for any more
   if (entry.sparse === undefined) await input.copy(entry.bodyBytes, (piece) => sink.write(piece));
   else await copySparse(input, sink, entry.sparse);
+  return sink;
+}
+
+function tooMuch(entry: TarEntry, what: string, most: string): PgError {
+  return new PgError('TAR_BAD_HEADER', `tar header at byte ${entry.offset}: ${what} (at most ${most} can be)`, {
+    hint: 'the archive claims more than it can hold: do not trust where it comes from',
+  });
+}
+
+async function copyHole(writer: ContentWriter, size: number): Promise<ContentSink> {
+  const sink = writer.add(size);
+  await sink.writeZeros(size);
   return sink;
 }
 
@@ -196,8 +216,17 @@ async function diagnosed(error: unknown, input: StreamInput, what: string): Prom
   return new PgError(error.code, `${what}: ${error.message}`, { ...hint, cause: error });
 }
 
-/** Applies a layer that is in the store already, from its recipe: nothing of its blob is read. */
-export async function replayLayer(store: Store, stack: LayerStack, layer: number, record: LayerRecord): Promise<void> {
+/**
+ * Applies a layer that is in the store already, from its recipe: nothing of its blob is read. Files that are nothing but a hole are not in the
+ * recipe; `writer` makes their contents again.
+ */
+export async function replayLayer(
+  store: Store,
+  writer: ContentWriter,
+  stack: LayerStack,
+  layer: number,
+  record: LayerRecord,
+): Promise<void> {
   await stack.turn(layer);
   const input = new RecipeInput(store, record.recipe);
   const reader = new TarReader(input, () => undefined);
@@ -205,7 +234,9 @@ export async function replayLayer(store: Store, stack: LayerStack, layer: number
   for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
     const content = entry.bodyBytes > 0 ? input.content(entry.bodyBytes) : undefined;
     const row = applier.apply(entry);
-    if (row !== undefined && content !== undefined) stack.tree.setRoot(row, content.root);
+    if (row === undefined) continue;
+    if (content !== undefined) stack.tree.setRoot(row, content.root);
+    else stack.nameLater(row, (await copyHole(writer, entry.size)).ref);
   }
   stack.done();
 }

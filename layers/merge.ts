@@ -7,6 +7,13 @@ export const INODES_MAX = 1 << 23;
 /** Directories below one another: deeper than any path that PATH_MAX lets a program use. */
 export const DEPTH_MAX = 2048;
 const LAYERS_MAX = 1 << 16;
+/** Memory that the tree may take, as it counts it: a million and a half files are less, and nobody's input may take more. */
+export const TREE_BYTES_MAX = 256 << 20;
+/** What an inode, its name in a directory, a directory's map of names, and a set of attributes take beside their own bytes. */
+const ROW_BYTES = 80;
+const NAME_BYTES = 64;
+const DIRECTORY_BYTES = 250;
+const XATTR_BYTES = 200;
 const ROOT_BYTES = 32;
 
 /** Metadata of an inode, as an entry of a tar gives it. */
@@ -39,6 +46,11 @@ export class MergedTree {
   readonly #children: (Map<string, number> | undefined)[] = [];
   readonly #symlinks = new Map<number, Uint8Array>();
   readonly #xattrs = new Map<number, ReadonlyMap<string, Uint8Array>>();
+  /** Equal sets of attributes are kept once: labels are the same on thousands of files. */
+  readonly #xattrSets = new Map<string, ReadonlyMap<string, Uint8Array>>();
+  /** For each directory: 1 + the layer that has taken away everything of those below it. */
+  readonly #cleared = new Map<number, number>();
+  #bytes = 0;
 
   constructor() {
     this.add({ mode: S_IFDIR | 0o755, uid: 0, gid: 0, mtimeSec: 0, mtimeNsec: 0 });
@@ -54,7 +66,9 @@ export class MergedTree {
     }
     const row = this.#rows++;
     if (row === this.#capacity) this.#grow();
-    this.#children.push((metadata.mode & S_IFMT) === S_IFDIR ? new Map() : undefined);
+    const isDirectory = (metadata.mode & S_IFMT) === S_IFDIR;
+    this.#charge(isDirectory ? ROW_BYTES + DIRECTORY_BYTES : ROW_BYTES);
+    this.#children.push(isDirectory ? new Map() : undefined);
     this.setMetadata(row, metadata);
     return row;
   }
@@ -66,7 +80,7 @@ export class MergedTree {
     this.#numbers[at + 2] = metadata.gid;
     this.#numbers[at + 3] = metadata.mtimeNsec;
     this.#large[row * 2] = metadata.mtimeSec;
-    if (metadata.xattrs?.size) this.#xattrs.set(row, metadata.xattrs);
+    if (metadata.xattrs?.size) this.#xattrs.set(row, this.#oneSet(metadata.xattrs));
     else this.#xattrs.delete(row);
   }
 
@@ -104,7 +118,8 @@ export class MergedTree {
   }
 
   setSymlink(row: number, target: Uint8Array): void {
-    this.#symlinks.set(row, target);
+    this.#charge(target.length + NAME_BYTES);
+    this.#symlinks.set(row, Uint8Array.from(target)); // not a piece of a pool
   }
 
   symlink(row: number): Uint8Array | undefined {
@@ -138,6 +153,7 @@ export class MergedTree {
   link(directory: number, name: string, inode: number, layer: number): void {
     const children = this.#children[directory]!;
     assert.ok(!children.has(name) && layer < LAYERS_MAX);
+    this.#charge(name.length + NAME_BYTES);
     children.set(name, inode * LAYERS_MAX + layer);
     this.#numbers[inode * 6 + 5]!++;
   }
@@ -153,13 +169,16 @@ export class MergedTree {
     const children = this.#children[directory]!;
     const inode = Math.floor(children.get(name)! / LAYERS_MAX);
     children.delete(name);
+    this.#bytes -= name.length + NAME_BYTES;
     this.#numbers[inode * 6 + 5]!--;
     const below = this.#children[inode];
     if (below !== undefined) for (const child of below.keys()) this.unlink(inode, child);
   }
 
-  /** Takes away everything below a directory that layers before this one put there. */
+  /** Takes away everything below a directory that layers before this one put there. Once is enough: what comes later is this layer's. */
   clearLower(directory: number, layer: number): void {
+    if (this.#cleared.get(directory) === layer + 1) return;
+    this.#cleared.set(directory, layer + 1);
     for (const name of this.#children[directory]!.keys()) this.unlinkLower(directory, name, layer);
   }
 
@@ -179,6 +198,31 @@ export class MergedTree {
     const children = this.#children[directory]!;
     const names = [...children.keys()].toSorted();
     return names.map((name) => ({ name, inode: Math.floor(children.get(name)! / LAYERS_MAX) }));
+  }
+
+  #oneSet(xattrs: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array> {
+    const parts = [...xattrs].flatMap(([name, value]) => [name, Buffer.from(value).toString('latin1')]);
+    const key = parts.map((part) => `${part.length}:${part}`).join('');
+    this.#charge(key.length); // kept once, but written in each node
+    const known = this.#xattrSets.get(key);
+    if (known !== undefined) return known;
+    this.#charge(key.length + XATTR_BYTES * xattrs.size);
+    // Copies: a value may be a view of something larger.
+    const set = new Map([...xattrs].map(([name, value]) => [name, Uint8Array.from(value)]));
+    this.#xattrSets.set(key, set);
+    return set;
+  }
+
+  #charge(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes <= TREE_BYTES_MAX) return;
+    throw new PgError(
+      'IMAGE_TOO_LARGE',
+      `the names and attributes of the image take more than ${TREE_BYTES_MAX >> 20} MiB`,
+      {
+        hint: 'no container needs them all: split it',
+      },
+    );
   }
 
   #grow(): void {

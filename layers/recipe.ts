@@ -20,6 +20,8 @@ const RUNS = 3;
 /** Bytes of a piece before it is compressed. */
 const PIECE_BYTES = 4 << 20;
 const ROOT_BYTES = 32;
+/** Pieces of one recipe in memory, those being compressed among them, before whoever writes it has to wait. */
+const PIECES_MAX = 8;
 const COPY_BYTES = 1 << 20;
 
 /** A piece of the recipe that is being filled, or waits for the names of contents in it. */
@@ -38,18 +40,21 @@ export class RecipeWriter {
   #pieces: Piece[] = [];
   readonly #parts: Promise<ContentRef>[] = [];
   #compressing: Promise<void> = Promise.resolve();
+  #queued = 0;
+  #wake: (() => void) | undefined;
 
   constructor(writer: ContentWriter) {
     this.#writer = writer;
     this.#append(MAGIC);
   }
 
-  /** Bytes of the tar as they are (copied). */
-  raw(bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
+  /** Bytes of the tar as they are: copied when it returns. A promise, when there is one, is to be waited for before more is written. */
+  raw(bytes: Uint8Array): Promise<void> | undefined {
+    if (bytes.length === 0) return undefined;
     this.#byte(RAW);
     this.#varint(bytes.length);
     this.#append(bytes);
+    return this.#pieces.length + this.#queued > PIECES_MAX ? this.#drained() : undefined;
   }
 
   /** Here stands a content of `size` bytes, whole or (of a sparse file) these runs of it. */
@@ -64,8 +69,9 @@ export class RecipeWriter {
         piece.bytes.set(root, at);
         piece.unnamed--;
         this.#compressReady();
+        this.#wake?.();
       },
-      () => undefined, // whoever finishes the writer is told
+      () => this.#wake?.(), // whoever finishes the writer is told
     );
     this.#varint(size);
     if (runs === undefined) return;
@@ -76,8 +82,13 @@ export class RecipeWriter {
     }
   }
 
-  /** Resolves when what could be compressed so far has been taken by the store: wait for it now and then. */
-  async settle(): Promise<void> {
+  /** Waits until pieces have gone to the store. The first may lack the name of a small content, which lies in a sector that is not full. */
+  async #drained(): Promise<void> {
+    while (this.#pieces.length > 1 && this.#pieces[0]!.unnamed > 0) {
+      this.#writer.sealPacks();
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+      this.#wake = undefined;
+    }
     await this.#compressing;
   }
 
@@ -132,9 +143,11 @@ export class RecipeWriter {
   #compressReady(): void {
     while (this.#pieces[0]?.full && this.#pieces[0].unnamed === 0) {
       const { bytes, used } = this.#pieces.shift()!;
+      this.#queued++;
       this.#compressing = this.#compressing.then(async () => {
         const packed = await compress(bytes.subarray(0, used));
         this.#parts.push((await this.#writer.put(packed.length, [packed])).ref);
+        this.#queued--;
       });
       this.#compressing.catch(() => undefined);
     }

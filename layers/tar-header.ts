@@ -10,6 +10,8 @@ import { PgError } from '../mdm/error.ts';
 export const BLOCK_BYTES = 512;
 /** The most that one PAX header, long name or sparse map may take (Go's archive/tar has the same bound). */
 export const SPECIAL_BYTES_MAX = 1 << 20;
+/** Headers about another header that may stand before it: writers need three (`x`, `L`, `K`). */
+export const SPECIALS_MAX = 64;
 
 export type HeaderFormat = 'v7' | 'ustar' | 'star' | 'gnu';
 
@@ -76,9 +78,29 @@ export function decodeHeader(block: Buffer, offset: number): RawHeader {
     header.devMajor = number(329, 8, 'device number');
     header.devMinor = number(337, 8, 'device number');
   }
-  const prefix = format === 'ustar' ? cString(block, 345, 155) : format === 'star' ? cString(block, 345, 131) : '';
+  const prefix = prefixOf(block, format, offset);
   if (prefix !== '') header.name = `${prefix}/${header.name}`;
   return header;
+}
+
+/** What stands before the name. Go's writer before 1.8 put it into GNU headers too, over the times there: Go's reader takes that back. */
+function prefixOf(block: Buffer, format: HeaderFormat, offset: number): string {
+  if (format === 'ustar') return cString(block, 345, 155);
+  if (format === 'star') return cString(block, 345, 131);
+  if (format === 'v7' || (isTime(block, 345, offset) && isTime(block, 357, offset))) return '';
+  const prefix = cString(block, 345, 155);
+  return /^[^\x80-\xff]*$/.test(prefix) ? prefix : '';
+}
+
+/** Whether GNU's atime (at 345) or ctime (at 357) is left out or a number. */
+function isTime(block: Buffer, at: number, offset: number): boolean {
+  if (block[at] === 0) return true;
+  try {
+    decodeNumber(block, at, 12, offset, 'time');
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function checkSum(block: Buffer, offset: number): void {
@@ -169,9 +191,9 @@ export function decodePax(bytes: Buffer, offset: number): PaxRecords {
   return records;
 }
 
-/** A decimal number of a PAX record, not negative. */
+/** A decimal number of a PAX record, not negative; zeros and a plus before it are as good as none. */
 export function paxNumber(text: string, offset: number, keyword: string): number {
-  const value = /^[0-9]{1,19}$/.test(text) ? Number(text) : NaN;
+  const value = /^\+?0*[0-9]{1,19}$/.test(text) ? Number(text) : NaN;
   if (!Number.isSafeInteger(value)) throw badHeader(offset, `PAX ${keyword} is not a number that can be`);
   return value;
 }

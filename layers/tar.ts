@@ -11,6 +11,7 @@ import {
   paxTime,
   type RawHeader,
   SPECIAL_BYTES_MAX,
+  SPECIALS_MAX,
 } from './tar-header.ts';
 import { checkedMap, dataMap, hasMapInData, oldGnuMap, paxMap, type SparseMap } from './tar-sparse.ts';
 
@@ -63,17 +64,17 @@ const TYPES: Record<string, EntryType> = {
 
 /**
  * Reads tar entries one after another, holding one header in memory at a time. Everything that is not a file's data is handed to
- * `keep`, in order, so that together with the data it is the archive again, byte for byte.
+ * `keep`, in order, so that together with the data it is the archive again, byte for byte. Where `keep` gives a promise, the reader waits.
  *
  * PgError `TAR_TRUNCATED`, `TAR_BAD_HEADER`, `TAR_UNSUPPORTED`, each with the byte offset.
  */
 export class TarReader {
   readonly #input: TarInput;
-  readonly #keep: (raw: Buffer) => void;
+  readonly #keep: (raw: Buffer) => Promise<void> | undefined;
   #bodyEnd = 0;
   #padding = 0;
 
-  constructor(input: TarInput, keep: (raw: Buffer) => void) {
+  constructor(input: TarInput, keep: (raw: Buffer) => Promise<void> | undefined) {
     this.#input = input;
     this.#keep = keep;
   }
@@ -81,13 +82,14 @@ export class TarReader {
   /** The next entry, or undefined after the last (then all of the input has been taken). */
   async next(): Promise<TarEntry | undefined> {
     assert.equal(this.#input.offset, this.#bodyEnd, 'the data of the entry before was taken');
-    if (this.#padding > 0) await this.#raw(this.#padding);
+    if (this.#padding > 0 && !(await this.#takePadding())) return this.#finish();
     const offset = this.#input.offset;
     let pax: PaxRecords | undefined;
     let longName: string | undefined;
     let longLink: string | undefined;
-    for (;;) {
+    for (let specials = 0; ; specials++) {
       const at = this.#input.offset;
+      if (specials > SPECIALS_MAX) throw badHeader(offset, `more than ${SPECIALS_MAX} extended headers in a row`);
       const block = await this.#header();
       if (block === undefined) return undefined;
       const header = decodeHeader(block, at);
@@ -95,8 +97,9 @@ export class TarReader {
         case 'x':
           pax = decodePax(await this.#special(header), at);
           break;
-        case 'g': // docker, podman and containerd ignore global headers
+        case 'g': // docker, podman and containerd ignore global headers, and forget what stood before one
           await this.#special(header);
+          pax = longName = longLink = undefined;
           break;
         case 'L':
           longName = untilNul(await this.#special(header));
@@ -173,16 +176,24 @@ export class TarReader {
     const block = await this.#input.take(BLOCK_BYTES);
     if (block.length === 0) return this.#finish();
     if (block.length < BLOCK_BYTES) throw truncated(this.#input.offset, 'in a header');
-    this.#keep(block);
+    const wait = this.#keep(block);
+    if (wait !== undefined) await wait;
     if (!isZeroBlock(block)) return block;
     const at = this.#input.offset;
     const second = await this.#input.take(BLOCK_BYTES);
-    this.#keep(second);
     if (second.length === BLOCK_BYTES && !isZeroBlock(second))
       throw badHeader(at, 'one block of zeros and then something else');
+    await this.#keep(second);
     for (let rest = await this.#input.take(1 << 16); rest.length > 0; rest = await this.#input.take(1 << 16))
-      this.#keep(rest);
+      await this.#keep(rest);
     return this.#finish();
+  }
+
+  /** The rest of the last block of an entry's data; false where the tar ends in it, which Go takes for the end. */
+  async #takePadding(): Promise<boolean> {
+    const padding = await this.#input.take(this.#padding);
+    await this.#keep(padding);
+    return padding.length === this.#padding;
   }
 
   #finish(): undefined {
@@ -204,7 +215,7 @@ export class TarReader {
   async #raw(bytes: number): Promise<Buffer> {
     const raw = await this.#input.take(bytes);
     if (raw.length < bytes) throw truncated(this.#input.offset, 'in a header or its padding');
-    this.#keep(raw);
+    await this.#keep(raw);
     return raw;
   }
 }

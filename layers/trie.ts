@@ -85,25 +85,33 @@ export interface RootRecord {
 /** Whose node it is: an image's, or a container's. */
 export type Realm = 'image' | 'namespace';
 
-/** The bytes of a directory node; `entries` must be in byte order of their names, without doubles. */
-export function encodeDirectory(entries: readonly Entry[], realm: Realm = 'image'): Buffer {
-  let size = NODE_HEAD + entries.length * 4;
-  for (const e of entries) size += recordBytes(e);
+/**
+ * The bytes of a directory node; `entries` must be in byte order of their names, without doubles. They are gone through twice, so that
+ * those of a large directory need not all be there at once.
+ */
+export function encodeDirectory(entries: Iterable<Entry>, realm: Realm = 'image'): Buffer {
+  let size = NODE_HEAD;
+  let count = 0;
+  for (const e of entries) {
+    size += 4 + recordBytes(e);
+    count++;
+  }
   const out = Buffer.alloc(size);
-  let at = NODE_HEAD + entries.length * 4;
+  let at = NODE_HEAD + count * 4;
+  let i = 0;
   let inodes = 0;
   let subdirs = 0;
   let before = '';
-  for (const [i, e] of entries.entries()) {
+  for (const e of entries) {
     assert.ok(before < e.name, 'names are in byte order');
     before = e.name;
-    out.writeUInt32LE(at, NODE_HEAD + i * 4);
+    out.writeUInt32LE(at, NODE_HEAD + 4 * i++);
     at = encodeRecord(out, at, e);
     inodes += 1 + (e.child?.inodes ?? 0);
     if (e.child) subdirs++;
   }
   assert.equal(at, size);
-  out.writeUInt32LE(entries.length, 8);
+  out.writeUInt32LE(count, 8);
   out.writeUInt32LE(inodes, 12);
   out.writeUInt32LE(subdirs, 16);
   out.writeUInt32LE(size, 20);

@@ -181,11 +181,14 @@ export class SectorBuilder {
   }
 
   /** A whole sector of zeros: known without being looked at. */
-  zeroSector(item: Item): void {
-    item.root = ZERO_SECTOR_ROOT;
-    item.extents = [{ sector: ZERO_SECTOR_ROOT, offset: 0, length: item.size }];
-    this.stats.knownBytes += item.size;
-    item.owner.itemHashed(item);
+  zeroSector(): void {
+    this.stats.knownBytes += SECTOR_BYTES;
+  }
+
+  /** See `ContentWriter.sealPacks`. */
+  sealPacks(): void {
+    this.check();
+    for (const pack of this.openPacks) this.close(pack);
   }
 
   // --- packs become sectors ---

@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
 import { rootOfRoots, SECTOR_BYTES } from '../mdm/merkle.ts';
-import type { ContentRef, Extent } from './content.ts';
+import { type ContentRef, type Extent, ZERO_SECTOR_ROOT } from './content.ts';
 import type { Item, ItemOwner, Pack } from './packer.ts';
 import type { SectorBuilder } from './sector-builder.ts';
+
+const ZERO_SECTOR: Item = {
+  size: SECTOR_BYTES,
+  offset: 0,
+  filled: SECTOR_BYTES,
+  root: ZERO_SECTOR_ROOT,
+  extents: [{ sector: ZERO_SECTOR_ROOT, offset: 0, length: SECTOR_BYTES }],
+  owner: { itemHashed: () => undefined },
+};
 
 /** What a writer did so far. */
 export interface WriterStats {
@@ -60,10 +69,12 @@ export class ContentSink implements ItemOwner {
     const zeros = new Uint8Array(Math.min(length, 65_536));
     while (length > 0) {
       if (!this.current && this.size - this.written >= SECTOR_BYTES && length >= SECTOR_BYTES) {
-        const item = this.newItem();
+        // One item for all of them: a file of 4 TiB may be nothing else.
+        this.items.push(ZERO_SECTOR);
         this.written += SECTOR_BYTES;
         length -= SECTOR_BYTES;
-        this.builder.zeroSector(item);
+        this.builder.zeroSector();
+        this.itemHashed(ZERO_SECTOR);
         continue;
       }
       const part = zeros.subarray(0, Math.min(length, zeros.length, SECTOR_BYTES - (this.written % SECTOR_BYTES)));
@@ -180,6 +191,14 @@ export class ContentWriter {
    */
   putExtents(ref: ContentRef, extents: readonly Extent[]): void {
     this.builder.addExtents(ref, extents);
+  }
+
+  /**
+   * Sends off the sectors that are not full: small contents written so far get their `ref` soon, without waiting for
+   * others. May be called while contents are open; costs room in the store when it is called often.
+   */
+  sealPacks(): void {
+    this.builder.sealPacks();
   }
 
   /** Resolves when every content written so far has its `ref`. */

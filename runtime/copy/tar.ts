@@ -70,7 +70,7 @@ export async function* writeTar(entries: Iterable<CopyEntry> | AsyncIterable<Cop
 /** The entries of a tar. PgError('TAR_...') when it is damaged. */
 export async function* readTar(stream: AsyncIterable<Uint8Array>): AsyncIterable<CopyEntry> {
   const input = new StreamInput(stream);
-  const reader = new TarReader(input, () => {});
+  const reader = new TarReader(input, () => undefined);
   for (let found = await reader.next(); found !== undefined; found = await reader.next()) {
     const entry = found;
     yield {
