@@ -7,6 +7,7 @@ import { gzipHeader } from './blobs/gzip.ts';
 import { blobBytes, layerTar } from './blobs/open.ts';
 import { blobsOfLayer, forgetBlob, putBlob } from './blobs/record.ts';
 import type { ImageRecord, LayerRecord } from './images.ts';
+import { loadIndex } from './indexes.ts';
 import type { ProgressSink } from './progress.ts';
 import { type BlobDestination, type DestinationName, parseDestination } from './publish/destination.ts';
 import { DirectoryDestination } from './publish/directory.ts';
@@ -14,7 +15,16 @@ import { loadIntoEngine } from './publish/engine.ts';
 import { ArchiveFile } from './publish/files.ts';
 import { LayoutDestination } from './publish/layout.ts';
 import type { ManifestForm } from './publish/manifests.ts';
-import { labelOf, type OutgoingBlob, outgoingManifest, requireLayer, tarBlob } from './publish/outgoing.ts';
+import {
+  labelOf,
+  type OutgoingBlob,
+  type Outgoing,
+  outgoingIndex,
+  outgoingManifest,
+  type PackLayer,
+  requireLayer,
+  tarBlob,
+} from './publish/outgoing.ts';
 import { savedFiles } from './publish/saved.ts';
 import { familiarReference, parseImageName } from './reference.ts';
 import { readRange } from './transport/files.ts';
@@ -61,11 +71,49 @@ export async function exportImage(
   const name = parseDestination(destination);
   if (name.transport === 'docker-archive') return await saveArchive(store, image, name, options);
   if ('name' in name) return await saveToEngine(store, image, name, options);
+  return await withoutFalseBlobs(() =>
+    publish(store, image.names, name, options, async (form, pack) => {
+      const manifest = await outgoingManifest(store, image, form, pack);
+      return { ...manifest, manifests: [] };
+    }),
+  );
+}
+
+/**
+ * Writes all images of the index that `name` stands for, to a destination that holds indexes. The index is the one that was imported if
+ * each of its manifests is. PgError `INDEX_NOT_FOUND`, and as exportImage.
+ */
+export async function exportIndex(
+  store: Store,
+  name: string,
+  destination: string,
+  options: ExportOptions = {},
+): Promise<Exported> {
+  const to = parseDestination(destination);
+  if (to.transport === 'docker-archive' || 'name' in to) {
+    throw new PgError('DESTINATION_INVALID', `${to.transport}: holds no images of several platforms under one name`, {
+      hint: 'write oci:DIRECTORY, oci-archive:PATH, dir:DIRECTORY or docker://HOST/NAME:TAG',
+    });
+  }
+  const index = loadIndex(store, name);
+  if (index === undefined) {
+    throw new PgError('INDEX_NOT_FOUND', `${name} stands for one image here, not for several platforms`, {
+      hint: 'import it with --all-platforms, or leave --all-platforms out',
+    });
+  }
+  return await withoutFalseBlobs(() =>
+    publish(store, parseNames(name), to, options, (form, pack) => outgoingIndex(store, index, form, pack)),
+  );
+}
+
+const parseNames = (name: string): string[] => [familiarReference(parseImageName(name))];
+
+/** A blob that is not made as it had seemed: its record is gone then, and the image goes out with another manifest. */
+async function withoutFalseBlobs(attempt: () => Promise<Exported>): Promise<Exported> {
   for (;;) {
     try {
-      return await publish(store, image, name, options);
+      return await attempt();
     } catch (error) {
-      // A blob that is not made as it had seemed: its record is gone now, and the image goes out with another manifest.
       if (!isPgError(error, 'BLOB_NOT_REBUILT')) throw error;
     }
   }
@@ -75,15 +123,15 @@ type BlobPlace = Extract<DestinationName, { transport: 'oci' | 'oci-archive' | '
 
 async function openDestination(
   store: Store,
-  image: ImageRecord,
+  names: readonly string[],
   name: BlobPlace,
   { env = process.env, signal }: ExportOptions,
 ): Promise<BlobDestination> {
   switch (name.transport) {
     case 'oci':
-      return await LayoutDestination.directory(name.path, name.ref, image.names);
+      return await LayoutDestination.directory(name.path, name.ref, names);
     case 'oci-archive':
-      return await LayoutDestination.archive(name.path, name.ref, image.names);
+      return await LayoutDestination.archive(name.path, name.ref, names);
     case 'dir':
       return new DirectoryDestination(name.path);
     case 'docker': {
@@ -94,14 +142,24 @@ async function openDestination(
   }
 }
 
-async function publish(store: Store, image: ImageRecord, name: BlobPlace, options: ExportOptions): Promise<Exported> {
-  const to = await openDestination(store, image, name, options);
+/** What is to be written, given the form of its manifests and how to pack layers. */
+type Gather = (form: ManifestForm, pack: PackLayer) => Promise<Outgoing>;
+
+async function publish(
+  store: Store,
+  names: readonly string[],
+  name: BlobPlace,
+  options: ExportOptions,
+  gather: Gather,
+): Promise<Exported> {
+  const to = await openDestination(store, names, name, options);
   const scratch = new Scratch();
   try {
     const pack = (layer: LayerRecord): Promise<OutgoingBlob> =>
       to.packing === 'none' ? Promise.resolve(tarBlob(store, layer)) : packedBlob(store, layer, scratch, options);
-    const { document, blobs, isPublished } = await outgoingManifest(store, image, options.form ?? to.form, pack);
+    const { document, blobs, manifests, isPublished } = await gather(options.form ?? to.form, pack);
     const { writtenBytes, presentBytes } = await writeBlobs(store, blobs, to, options);
+    for (const manifest of manifests) await to.manifest(manifest, false);
     await to.manifest(document, true);
     await to.end();
     return { to: to.describe(), digest: document.digest, isPublished, writtenBytes, presentBytes };

@@ -2,6 +2,7 @@ import { isPgError, PgError } from '../mdm/error.ts';
 import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
 import { forgetUnusedBlobs } from './blobs/record.ts';
+import { dropIndex } from './indexes.ts';
 import { familiarReference, formatReference, parseImageName, type Reference } from './reference.ts';
 import type { ImageConfig } from './transport/source.ts';
 
@@ -166,6 +167,7 @@ export function removeImage(
     const tags = [...image.names, ...image.digests];
     if (name !== undefined && image.names.some((other) => formatReference(parseImageName(other)) !== name)) {
       store.table('names').remove(name);
+      dropPlatforms(store, [name], image.id, users);
       return { untagged: [familiarReference(parseImageName(name))] };
     }
     const repositories = new Set(image.names.map((tag) => tag.replace(/:[^:/]*$/, '')));
@@ -182,9 +184,14 @@ export function removeImage(
     if (using.length > 0 && (!force || using.some((user) => user.running)))
       throw inUse(image.id, nameOrIdPrefix, using);
     for (const tag of tags) store.table('names').remove(formatReference(parseImageName(tag)));
-    if (using.length > 0) return { untagged: tags };
+    const keys = tags.map((tag) => formatReference(parseImageName(tag)));
+    if (using.length > 0) {
+      dropPlatforms(store, keys, image.id, users);
+      return { untagged: tags };
+    }
     store.table('images').remove(image.id);
-    dropUnusedLayers(store, image);
+    dropPlatforms(store, keys, image.id, users);
+    dropUnusedLayers(store, [image]);
     return { untagged: tags, deleted: image.id };
   });
 }
@@ -275,10 +282,28 @@ export function putLayer(store: Store, layer: LayerRecord): void {
   store.table('layers').put(diffId, Buffer.from(JSON.stringify(stored)));
 }
 
-function dropUnusedLayers(store: Store, gone: ImageRecord): void {
+/** With the name of an index the other images go that came with it, unless something else has them. */
+function dropPlatforms(
+  store: Store,
+  names: readonly string[],
+  id: string,
+  users: (image: Pick<ImageRecord, 'id'>) => { name: string; running: boolean }[],
+): void {
+  for (const name of names) {
+    const gone = dropIndex(store, name).filter((image) => image.id !== id && users(image).length === 0);
+    for (const image of gone) {
+      for (const digest of image.digests) store.table('names').remove(formatReference(parseImageName(digest)));
+      store.table('images').remove(image.id);
+    }
+    dropUnusedLayers(store, gone);
+  }
+}
+
+function dropUnusedLayers(store: Store, gone: readonly ImageRecord[]): void {
   const images = listImages(store);
   const used = new Set(images.flatMap((image) => image.layers.map((layer) => layer.diffId)));
-  for (const { diffId } of gone.layers) if (!used.has(diffId)) store.table('layers').remove(diffId);
+  for (const { layers } of gone)
+    for (const { diffId } of layers) if (!used.has(diffId)) store.table('layers').remove(diffId);
   forgetUnusedBlobs(store, used, digestsOf(images));
 }
 

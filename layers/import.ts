@@ -61,7 +61,7 @@ export interface ImportCounts {
   knownBytes: number;
 }
 
-const NO_COUNTS: ImportCounts = { readBytes: 0, presentBytes: 0, contentBytes: 0, knownBytes: 0 };
+export const NO_COUNTS: ImportCounts = { readBytes: 0, presentBytes: 0, contentBytes: 0, knownBytes: 0 };
 
 /**
  * Brings an image into the store, wholly or not at all: contents become visible together with the image's record, in one
@@ -105,18 +105,29 @@ function presentImage(store: Store, source: string, platform: Platform | undefin
 export async function importFrom(store: Store, source: ImageSource, options: ImportOptions = {}): Promise<Imported> {
   const name = options.name === undefined ? undefined : checkedName(options.name);
   const image = await source.manifest(options.platform === undefined ? undefined : parsePlatform(options.platform));
-  const names = namesFor(source, image, name);
-  const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
-  const counts = alreadyPresent ? NO_COUNTS : await importLayers(store, source, image, names, options);
-  return { image: loadImage(store, image.configDigest)!, took: describe(source), alreadyPresent, counts };
+  return await bringImage(store, source, image, namesFor(source, image, name), options);
 }
 
-function describe(source: ImageSource): string {
+/** Brings one image of a source, wholly or not at all, under these full names. */
+export async function bringImage(
+  store: Store,
+  source: ImageSource,
+  image: SourceImage,
+  names: readonly string[],
+  options: ImportOptions,
+): Promise<Imported> {
+  const alreadyPresent = store.transaction(() => rename(store, image.configDigest, names));
+  const counts = alreadyPresent ? NO_COUNTS : await importLayers(store, source, image, names, options);
+  return { image: loadImage(store, image.configDigest)!, took: describeSource(source), alreadyPresent, counts };
+}
+
+/** Which source it was, and why that one. */
+export function describeSource(source: ImageSource): string {
   return source.why === undefined ? source.describe() : `${source.describe()} (${source.why})`;
 }
 
 /** The full form of a name that may be given to an image. PgError `REFERENCE_INVALID`, `NAME_RESERVED`. */
-function checkedName(name: string): string {
+export function checkedName(name: string): string {
   if (name === SCRATCH)
     throw new PgError('NAME_RESERVED', `'${SCRATCH}' is the empty image: no other can be called so`);
   return formatReference(parseImageName(name));

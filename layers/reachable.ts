@@ -2,6 +2,7 @@ import type { Reachable } from '../store/collect.ts';
 import type { Store } from '../store/store.ts';
 import { loadBlob } from './blobs/record.ts';
 import { listImages, loadLayer } from './images.ts';
+import { indexesReachable } from './indexes.ts';
 import { recipeSteps } from './recipe.ts';
 import { readNode } from './tree.ts';
 import { decodeRoot, DirectoryNode } from './trie.ts';
@@ -13,6 +14,7 @@ import { decodeRoot, DirectoryNode } from './trie.ts';
 export function* imagesReachable(store: Store): Generator<Reachable> {
   const seen = new Set<string>();
   const layers = new Set<string>();
+  yield* indexesReachable(store);
   for (const image of listImages(store)) {
     yield* treeReachable(store, image.treeRoot, seen);
     for (const { diffId, digest } of image.layers) {

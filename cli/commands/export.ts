@@ -1,5 +1,5 @@
 import { Args, Flags } from '@oclif/core';
-import { exportImage, type Exported } from '../../layers/export.ts';
+import { exportImage, exportIndex, type Exported, type ExportOptions } from '../../layers/export.ts';
 import { getImage } from '../../layers/images.ts';
 import type { ManifestForm } from '../../layers/publish/manifests.ts';
 import { PgCommand } from '../base.ts';
@@ -9,6 +9,7 @@ import { transfer } from '../transfer.ts';
 
 /** Flags of `export` and `push`. */
 export const exportFlags = {
+  'all-platforms': Flags.boolean({ description: 'all images of the index that was imported under this name' }),
   format: Flags.string({
     description: "the manifest: as it was 'published', or 'oci' or 'docker' (default: published; oci in OCI layouts)",
     options: ['published', 'oci', 'docker'],
@@ -44,11 +45,14 @@ or can be packed again (keep_blobs in config.toml). Prints the manifest's digest
     const interrupted = 'the image was not written';
     await transfer(this.roots(flags), flags, onErrors, interrupted, async ({ store, progress, signal, say }) => {
       const image = getImage(store, args.image);
-      const exported = await exportImage(store, image, args.destination, {
+      const options: ExportOptions = {
         progress,
         signal,
         ...(flags.format === undefined ? {} : { form: flags.format as ManifestForm }),
-      });
+      };
+      const exported = flags['all-platforms']
+        ? await exportIndex(store, args.image, args.destination, options)
+        : await exportImage(store, image, args.destination, options);
       for (const line of exportedLines(args.image, exported)) say(line);
       progress.result({ image: image.id, ...exported });
       if (exported.digest !== undefined) process.stdout.write(`${exported.digest}\n`);

@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core';
 import { shortId } from '../../layers/images.ts';
-import { importImage, type ImportCounts } from '../../layers/import.ts';
+import { importImage, type ImportCounts, type ImportOptions } from '../../layers/import.ts';
+import { importIndex } from '../../layers/import-index.ts';
 import type { BareNameOrigin } from '../../layers/transport/source.ts';
 import { readSettings } from '../../runtime/settings.ts';
 import { PgCommand } from '../base.ts';
@@ -12,7 +13,7 @@ export default class Import extends PgCommand {
   static override summary = 'Bring an image into the store, from a registry, an engine, an archive or a directory.';
   static override description = `SOURCE is docker://NAME, docker-daemon:NAME, podman-daemon:NAME, containers-storage:NAME, docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME],
 dir:DIR, or a bare name as Docker writes it: then the image is taken from where it is found first, and pg says where that was.
-Prints the image's id. An image that is here already is not read again.`;
+Prints the image's id (with --all-platforms, the digest of the index). An image that is here already is not read again.`;
   static override examples = [
     { description: 'From wherever Docker would have it', command: '<%= config.bin %> import nginx:latest' },
     { description: 'What docker save wrote', command: '<%= config.bin %> import docker-archive:nginx.tar' },
@@ -25,6 +26,10 @@ Prints the image's id. An image that is here already is not read again.`;
     platform: Flags.string({
       description: 'which image of an index (default: of this machine)',
       helpValue: 'OS/ARCH[/VARIANT]',
+    }),
+    'all-platforms': Flags.boolean({
+      description: 'all images of an index, and the index itself',
+      exclusive: ['platform'],
     }),
     from: Flags.string({
       description: 'where to take a bare name from',
@@ -45,14 +50,23 @@ Prints the image's id. An image that is here already is not read again.`;
     const name = args.name ?? flags.name;
     const onErrors = (write: typeof this.errorEvents): void => void (this.errorEvents = write);
     await transfer(roots, flags, onErrors, 'nothing was imported', async ({ store, progress, signal, say }) => {
-      const { image, took, alreadyPresent, counts } = await importImage(store, args.source, {
+      const options: ImportOptions = {
         progress,
         signal,
         keepBlobs,
         ...(flags.platform === undefined ? {} : { platform: flags.platform }),
         ...(flags.from === undefined ? {} : { from: flags.from as BareNameOrigin }),
         ...(name === undefined ? {} : { name }),
-      });
+      };
+      if (flags['all-platforms']) {
+        const { digest, images, took, counts, name: called } = await importIndex(store, args.source, options);
+        say(`${called} for ${images.map(({ platform }) => platform).join(', ')} taken from ${took}`);
+        say(countsLine(counts));
+        progress.result({ index: digest, images: images.map(({ id }) => id), names: [called], took, ...counts });
+        process.stdout.write(`${digest}\n`);
+        return;
+      }
+      const { image, took, alreadyPresent, counts } = await importImage(store, args.source, options);
       const called = image.names.length === 0 ? shortId(image.id) : image.names.join(', ');
       const how = alreadyPresent ? 'is here already; looked in' : `(${humanSize(image.size)}) taken from`;
       say(`${called} ${how} ${took}`);

@@ -1,5 +1,5 @@
 import { Args } from '@oclif/core';
-import { exportImage } from '../../layers/export.ts';
+import { exportImage, exportIndex, type ExportOptions } from '../../layers/export.ts';
 import { getImage, tagDigest } from '../../layers/images.ts';
 import { parseDestination } from '../../layers/publish/destination.ts';
 import type { ManifestForm } from '../../layers/publish/manifests.ts';
@@ -30,13 +30,16 @@ that other repositories of it have are mounted from there. Prints the manifest's
     await transfer(this.roots(flags), flags, onErrors, interrupted, async ({ store, progress, signal, say }) => {
       const image = getImage(store, args.image);
       const destination = destinationOf(args.destination ?? args.image, args.destination === undefined);
-      const exported = await exportImage(store, image, destination, {
+      const options: ExportOptions = {
         progress,
         signal,
         ...(flags.format === undefined ? {} : { form: flags.format as ManifestForm }),
-      });
+      };
+      const exported = flags['all-platforms']
+        ? await exportIndex(store, args.image, destination, options)
+        : await exportImage(store, image, destination, options);
       const to = parseDestination(destination);
-      if (to.transport === 'docker' && exported.digest !== undefined)
+      if (to.transport === 'docker' && exported.digest !== undefined && !flags['all-platforms'])
         tagDigest(store, image.id, to.reference, exported.digest);
       for (const line of exportedLines(args.image, exported)) say(line);
       progress.result({ image: image.id, ...exported });

@@ -43,7 +43,8 @@ export async function* blobBytes(store: Store, blob: BlobRecord, layer: LayerRec
     throw new PgError('BLOB_NOT_REBUILT', `blob ${digest} does not come out as it was published`);
 }
 
-function* contentBytes(store: Store, ref: ContentRef): Generator<Uint8Array> {
+/** A content in pieces of at most 1 MiB. */
+export function* contentBytes(store: Store, ref: ContentRef): Generator<Uint8Array> {
   const content = store.openContent(ref);
   for (let at = 0; at < ref.size;) {
     const piece = Buffer.allocUnsafe(Math.min(READ_BYTES, ref.size - at));

@@ -8,6 +8,7 @@ export type ManifestForm = 'published' | 'oci' | 'docker';
 
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+export const DOCKER_INDEX = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 const DOCKER_CONFIG = 'application/vnd.docker.container.image.v1+json';
@@ -39,6 +40,27 @@ export function convertManifest(manifest: ManifestDocument, isDocker: boolean): 
     layers,
     isDocker,
   );
+}
+
+/** An index as it was, but of these manifests in the places of its own; only images stay in it. */
+export function convertIndex(
+  index: ManifestDocument,
+  manifests: readonly ManifestDocument[],
+  isImage: readonly boolean[],
+  form: ManifestForm,
+): ManifestDocument {
+  const {
+    manifests: before,
+    mediaType: _,
+    ...rest
+  } = JSON.parse(index.bytes.toString()) as { manifests: Part[]; mediaType?: string };
+  const mediaType = form === 'published' ? index.mediaType : form === 'oci' ? OCI_INDEX : DOCKER_INDEX;
+  const listed = before.flatMap((part, i) => {
+    const { mediaType, digest, bytes } = manifests[i]!;
+    return isImage[i] === true ? [{ ...part, mediaType, digest, size: bytes.length }] : [];
+  });
+  const bytes = Buffer.from(JSON.stringify({ ...rest, mediaType, manifests: listed }));
+  return { bytes, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`, mediaType };
 }
 
 function written(head: object, layers: readonly Part[], isDocker: boolean): ManifestDocument {

@@ -2,11 +2,19 @@
 import { createHash } from 'node:crypto';
 import { PgError } from '../../mdm/error.ts';
 import type { Store } from '../../store/store.ts';
-import { blobBytes, layerTar } from '../blobs/open.ts';
+import { blobBytes, contentBytes, layerTar } from '../blobs/open.ts';
 import { loadBlob } from '../blobs/record.ts';
-import { type ImageLayer, type ImageRecord, type LayerRecord, loadLayer } from '../images.ts';
+import { type ImageLayer, type ImageRecord, type LayerRecord, loadImage, loadLayer } from '../images.ts';
+import { type IndexRecord, publishedAs } from '../indexes.ts';
 import type { ManifestDocument } from '../transport/source.ts';
-import { convertManifest, freshManifest, isOciManifest, type ManifestForm } from './manifests.ts';
+import {
+  convertIndex,
+  convertManifest,
+  freshManifest,
+  isOciManifest,
+  type ManifestForm,
+  OCI_INDEX,
+} from './manifests.ts';
 
 /** A blob to be written. */
 export interface OutgoingBlob {
@@ -28,6 +36,14 @@ export interface OutgoingManifest {
   blobs: OutgoingBlob[];
   platform: string;
   /** Whether the manifest is the one that was imported, byte for byte. */
+  isPublished: boolean;
+}
+
+/** What is written: blobs, then the manifests that an index names, then the document that the image is called by. */
+export interface Outgoing {
+  document: ManifestDocument;
+  manifests: ManifestDocument[];
+  blobs: OutgoingBlob[];
   isPublished: boolean;
 }
 
@@ -55,6 +71,53 @@ export async function outgoingManifest(
   const document =
     same === undefined ? freshManifest(blobs, form === 'docker') : convertManifest(same, form === 'docker');
   return { document, blobs, platform, isPublished: false };
+}
+
+/**
+ * All images of an index, and what else it lists. It is the one that was imported if each of its manifests is; else it lists the new ones,
+ * and nothing that is not an image: attestations speak of the old.
+ */
+export async function outgoingIndex(
+  store: Store,
+  { document, parts }: IndexRecord,
+  form: ManifestForm,
+  pack: PackLayer,
+): Promise<Outgoing> {
+  const manifests: ManifestDocument[] = [];
+  const blobs: OutgoingBlob[] = [];
+  let isPublished = form === 'published' || (document.mediaType === OCI_INDEX) === (form === 'oci');
+  for (const part of parts) {
+    if (part.kind === 'other') {
+      manifests.push(part.document);
+      for (const { digest, mediaType, ref } of part.blobs)
+        blobs.push({
+          digest,
+          sizeBytes: ref.size,
+          mediaType,
+          label: `blob ${shortDigest(digest)}`,
+          open: () => contentBytes(store, ref),
+        });
+      continue;
+    }
+    const image = loadImage(store, part.image);
+    if (image === undefined) {
+      throw new PgError('IMAGE_NOT_FOUND', `the image ${shortDigest(part.image)} of the index is not here any more`, {
+        hint: 'import it again with --all-platforms',
+      });
+    }
+    const manifest = await outgoingManifest(store, publishedAs(image, part.document), form, pack);
+    manifests.push(manifest.document);
+    blobs.push(...manifest.blobs);
+    isPublished &&= manifest.isPublished;
+  }
+  if (isPublished) return { document, manifests, blobs, isPublished };
+  const isImage = parts.map(({ kind }) => kind === 'image');
+  return {
+    document: convertIndex(document, manifests, isImage, form),
+    manifests: manifests.filter((_, i) => isImage[i]),
+    blobs,
+    isPublished,
+  };
 }
 
 /** Whether a manifest is one of just these blobs, config first. What the image came from may have had others than its manifest says. */

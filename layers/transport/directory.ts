@@ -5,9 +5,9 @@
 import { PgError } from '../../mdm/error.ts';
 import { splitDigest, verified } from './digest.ts';
 import { missing, type FileSet } from './files.ts';
-import { assembleImage, DOCUMENT_BYTES_MAX } from './manifest.ts';
+import { assembleImage, assembleIndex, DOCUMENT_BYTES_MAX, type ReadDocument } from './manifest.ts';
 import type { Platform } from './platform.ts';
-import type { ImageSource, LayerBlob, SourceImage } from './source.ts';
+import type { ImageSource, LayerBlob, SourceImage, SourceIndex } from './source.ts';
 
 export class DirectorySource implements ImageSource {
   readonly transport = 'dir';
@@ -23,6 +23,14 @@ export class DirectorySource implements ImageSource {
   }
 
   async manifest(platform?: Platform): Promise<SourceImage> {
+    return await assembleImage(await this.#top(), null, this.#read(), platform, this.describe());
+  }
+
+  async index(): Promise<SourceIndex> {
+    return await assembleIndex(await this.#top(), null, this.#read(), this.describe());
+  }
+
+  async #top(): Promise<Buffer> {
     const what = this.describe();
     const bytes = await this.#files.readWhole('manifest.json', DOCUMENT_BYTES_MAX);
     if (bytes === null) {
@@ -30,18 +38,17 @@ export class DirectorySource implements ImageSource {
         hint: 'if it has an index.json, write oci: instead of dir:',
       });
     }
-    return assembleImage(
-      bytes,
-      null,
-      async ({ digest }, role) => {
-        const path = role === 'manifest' ? `${splitDigest(digest, what).hex}.manifest.json` : blobFile(digest, what);
-        const document = await this.#files.readWhole(path, DOCUMENT_BYTES_MAX);
-        if (document === null) throw missing(path, this.#files.label);
-        return document;
-      },
-      platform,
-      what,
-    );
+    return bytes;
+  }
+
+  #read(): ReadDocument {
+    const what = this.describe();
+    return async ({ digest }, role) => {
+      const path = role === 'manifest' ? `${splitDigest(digest, what).hex}.manifest.json` : blobFile(digest, what);
+      const document = await this.#files.readWhole(path, DOCUMENT_BYTES_MAX);
+      if (document === null) throw missing(path, this.#files.label);
+      return document;
+    };
   }
 
   openBlob(layer: LayerBlob, signal?: AbortSignal): AsyncIterable<Uint8Array> {

@@ -1,14 +1,22 @@
 /** `docker://NAME`: an image in a registry, or in the mirror of it that registries.conf names and that has it. */
 import { PgError, isPgError } from '../../mdm/error.ts';
 import { Connections } from '../registry/connections.ts';
-import { RegistryClient } from '../registry/client.ts';
+import { RegistryClient, type ServedDocument } from '../registry/client.ts';
 import { findCredentials } from '../registry/credentials.ts';
 import { RegistriesConf, type PullEndpoint } from '../registry/registries-conf.ts';
 import { formatReference, repositoryName, type Reference } from '../reference.ts';
 import { digestMismatch, digestOf, isDigest, splitDigest, verified, verifyDigest } from './digest.ts';
-import { assembleImage, DOCUMENT_BYTES_MAX, INDEX_TYPES, MANIFEST_TYPES, SCHEMA1_TYPES } from './manifest.ts';
+import {
+  assembleImage,
+  assembleIndex,
+  DOCUMENT_BYTES_MAX,
+  INDEX_TYPES,
+  MANIFEST_TYPES,
+  type ReadDocument,
+  SCHEMA1_TYPES,
+} from './manifest.ts';
 import type { Platform } from './platform.ts';
-import type { ImageSource, LayerBlob, SourceImage, SourceOptions } from './source.ts';
+import type { ImageSource, LayerBlob, SourceImage, SourceIndex, SourceOptions } from './source.ts';
 
 /** Schema 1 is asked for too, only to be told apart from "not there". */
 const ACCEPTED = [...INDEX_TYPES, ...MANIFEST_TYPES, ...SCHEMA1_TYPES];
@@ -39,13 +47,31 @@ export class RegistrySource implements ImageSource {
   }
 
   async manifest(platform?: Platform): Promise<SourceImage> {
+    return await this.#fromFirst(async (client, reference) => {
+      const { served, read } = await this.#read(client, reference);
+      const image = await assembleImage(served.bytes, served.contentType, read, platform, this.describe());
+      image.names = [imageName(this.#reference)];
+      return image;
+    });
+  }
+
+  async index(): Promise<SourceIndex> {
+    return await this.#fromFirst(async (client, reference) => {
+      const { served, read } = await this.#read(client, reference);
+      const index = await assembleIndex(served.bytes, served.contentType, read, this.describe());
+      return { ...index, names: [imageName(this.#reference)] };
+    });
+  }
+
+  /** What the first endpoint that has it gives. */
+  async #fromFirst<T>(ask: (client: RegistryClient, reference: Reference) => Promise<T>): Promise<T> {
     const failures: string[] = [];
     for (const [i, endpoint] of this.#endpoints.entries()) {
       const client = this.#client(endpoint);
       try {
-        const image = await this.#read(client, endpoint.reference, platform);
+        const found = await ask(client, endpoint.reference);
         this.#used = { client, endpoint };
-        return image;
+        return found;
       } catch (error) {
         this.#options.signal?.throwIfAborted();
         if (!isPgError(error) || i === this.#endpoints.length - 1) throw withFailures(error, failures);
@@ -77,27 +103,22 @@ export class RegistrySource implements ImageSource {
     });
   }
 
-  async #read(client: RegistryClient, reference: Reference, platform: Platform | undefined): Promise<SourceImage> {
-    const what = this.describe();
+  /** The document that the reference names, verified where its digest is known, and how to read what it names. */
+  async #read(client: RegistryClient, reference: Reference): Promise<{ served: ServedDocument; read: ReadDocument }> {
     const served = await client.manifest(reference.digest ?? reference.tag ?? 'latest', ACCEPTED, DOCUMENT_BYTES_MAX);
-    const name = `the manifest of ${what}`;
+    const name = `the manifest of ${this.describe()}`;
     if (reference.digest !== undefined) verifyDigest(served.bytes, reference.digest, name);
     else if (isDigest(served.digest)) {
       const actual = digestOf(served.bytes, splitDigest(served.digest, name).algorithm);
       if (actual !== served.digest) throw digestMismatch(name, served.digest, actual);
     }
-    const image = await assembleImage(
-      served.bytes,
-      served.contentType,
-      async ({ digest }, role) =>
+    return {
+      served,
+      read: async ({ digest }, role) =>
         role === 'manifest'
           ? (await client.manifest(digest, ACCEPTED, DOCUMENT_BYTES_MAX)).bytes
           : client.smallBlob(digest, DOCUMENT_BYTES_MAX),
-      platform,
-      what,
-    );
-    image.names = [imageName(this.#reference)];
-    return image;
+    };
   }
 }
 

@@ -7,7 +7,7 @@
 import { PgError } from '../../mdm/error.ts';
 import { digestOf, isDigest, splitDigest, verifyBytes } from './digest.ts';
 import { formatPlatform, hostPlatform, platformFitness, type Platform } from './platform.ts';
-import type { ImageConfig, LayerBlob, SourceImage } from './source.ts';
+import type { ImageConfig, LayerBlob, SourceImage, SourceIndex } from './source.ts';
 
 /**
  * Registries refuse larger manifests (distribution-spec, "Pushing Manifests"); Docker and podman read no larger ones,
@@ -177,9 +177,7 @@ export function chooseManifest(
   what: string,
 ): Descriptor {
   const want = wanted ?? hostPlatform();
-  const candidates = manifests.filter(
-    (d) => isDocumentType(d.mediaType) && d.platform?.os !== 'unknown' && !d.annotations['vnd.docker.reference.type'],
-  );
+  const candidates = manifests.filter((d) => isDocumentType(d.mediaType) && !isAttestation(d));
   const fitness = (d: Descriptor): number => (d.platform === undefined ? 1 : platformFitness(want, d.platform));
   let best: Descriptor | undefined;
   for (const candidate of candidates) {
@@ -251,6 +249,17 @@ export async function assembleImage(
     current = await readVerified(read, chosen, 'manifest', `the manifest ${chosen.digest} of ${what}`);
     document = parseDocument(current, chosen.mediaType, `the manifest ${chosen.digest} of ${what}`);
   }
+  return await assembleOne(current, document, read, wanted, what);
+}
+
+/** From an image's manifest down to config and layers. */
+async function assembleOne(
+  bytes: Buffer,
+  document: Extract<ImageDocument, { kind: 'manifest' }>,
+  read: ReadDocument,
+  wanted: Platform | undefined,
+  what: string,
+): Promise<SourceImage> {
   if (!CONFIG_TYPES.includes(document.config.mediaType)) {
     throw new PgError('NOT_AN_IMAGE', `${what} is not a container image: its config is ${document.config.mediaType}`, {
       hint: 'registries hold other things too (charts, signatures, attestations); check the name and tag',
@@ -261,7 +270,7 @@ export async function assembleImage(
   const config = parseConfig(configBytes, configName);
   requirePlatform(wanted, config, what);
   return {
-    manifest: { bytes: current, digest: digestOf(current), mediaType: document.mediaType },
+    manifest: { bytes, digest: digestOf(bytes), mediaType: document.mediaType },
     configBytes,
     configDigest: document.config.digest,
     config,
@@ -270,6 +279,57 @@ export async function assembleImage(
     names: [],
   };
 }
+
+/**
+ * Everything of the index that `bytes` are. As assembleImage; PgError `NOT_AN_INDEX` for one image, DOCUMENT_INVALID for an index of
+ * indexes.
+ */
+export async function assembleIndex(
+  bytes: Buffer,
+  claimedType: string | null,
+  read: ReadDocument,
+  what: string,
+): Promise<SourceIndex> {
+  const index = parseDocument(bytes, claimedType, `the manifest of ${what}`);
+  if (index.kind !== 'index') {
+    throw new PgError('NOT_AN_INDEX', `${what} is one image, not one for each of several platforms`, {
+      hint: 'leave --all-platforms out',
+    });
+  }
+  const parts: SourceIndex['parts'] = [];
+  for (const descriptor of index.manifests) {
+    const name = `the manifest ${descriptor.digest} of ${what}`;
+    const manifestBytes = await readVerified(read, descriptor, 'manifest', name);
+    const document = parseDocument(manifestBytes, descriptor.mediaType, name);
+    if (document.kind === 'index') throw invalid(`the index of ${what}`, 'it leads from index to index');
+    if (!isAttestation(descriptor) && CONFIG_TYPES.includes(document.config.mediaType))
+      parts.push({ kind: 'image', image: await assembleOne(manifestBytes, document, read, undefined, name) });
+    else parts.push(otherPart(manifestBytes, document));
+  }
+  return {
+    document: { bytes, digest: digestOf(bytes), mediaType: index.mediaType },
+    parts,
+    names: [],
+  };
+}
+
+function otherPart(
+  bytes: Buffer,
+  { mediaType, config, layers }: Extract<ImageDocument, { kind: 'manifest' }>,
+): SourceIndex['parts'][number] {
+  const blobs = [config, ...layers].map((part, index) => ({
+    index,
+    digest: part.digest,
+    sizeBytes: part.size,
+    mediaType: part.mediaType,
+    diffId: part.digest,
+  }));
+  return { kind: 'other', document: { bytes, digest: digestOf(bytes), mediaType }, blobs };
+}
+
+/** What BuildKit lists beside images. */
+const isAttestation = ({ platform, annotations }: Descriptor): boolean =>
+  platform?.os === 'unknown' || annotations['vnd.docker.reference.type'] !== undefined;
 
 async function readVerified(
   read: ReadDocument,

@@ -5,6 +5,7 @@ import { splitDigest, verified, verifyBytes } from './digest.ts';
 import { missing, type FileSet } from './files.ts';
 import {
   assembleImage,
+  assembleIndex,
   DOCUMENT_BYTES_MAX,
   invalid,
   parseDescriptor,
@@ -13,7 +14,7 @@ import {
   type ReadDocument,
 } from './manifest.ts';
 import type { Platform } from './platform.ts';
-import type { ImageSource, LayerBlob, SourceImage, TransportName } from './source.ts';
+import type { ImageSource, LayerBlob, SourceImage, SourceIndex, TransportName } from './source.ts';
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
 /** containerd and Docker keep the full name here and only the tag in REF_NAME. */
@@ -48,19 +49,31 @@ export class OciLayoutSource implements ImageSource {
     return image;
   }
 
+  async index(): Promise<SourceIndex> {
+    const what = this.describe();
+    const chosen = select(await readLayoutIndex(this.#files, what), this.#selector, what);
+    const read = layoutReader(this.#files);
+    const bytes = await this.#document(chosen, read, what);
+    const index = await assembleIndex(bytes, chosen?.mediaType ?? null, read, what);
+    return { ...index, names: chosen === null ? [] : namesOf(chosen) };
+  }
+
   async #assemble(
     chosen: Descriptor | null,
     read: ReadDocument,
     platform: Platform | undefined,
     what: string,
   ): Promise<SourceImage> {
-    if (chosen === null) {
-      const index = (await this.#files.readWhole('index.json', DOCUMENT_BYTES_MAX)) ?? Buffer.alloc(0);
-      return assembleImage(index, null, read, platform, what);
-    }
+    const bytes = await this.#document(chosen, read, what);
+    return assembleImage(bytes, chosen?.mediaType ?? null, read, platform, what);
+  }
+
+  /** What is chosen, verified; null is the layout's own index. */
+  async #document(chosen: Descriptor | null, read: ReadDocument, what: string): Promise<Buffer> {
+    if (chosen === null) return (await this.#files.readWhole('index.json', DOCUMENT_BYTES_MAX)) ?? Buffer.alloc(0);
     const bytes = await read(chosen, 'manifest');
     verifyBytes(bytes, { digest: chosen.digest, sizeBytes: chosen.size }, `the manifest ${chosen.digest} of ${what}`);
-    return assembleImage(bytes, chosen.mediaType, read, platform, what);
+    return bytes;
   }
 
   openBlob(layer: LayerBlob, signal?: AbortSignal): AsyncIterable<Uint8Array> {

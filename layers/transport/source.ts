@@ -89,6 +89,15 @@ export interface SourceImage {
   names: string[];
 }
 
+/** All that an index lists. */
+export interface SourceIndex {
+  document: ManifestDocument;
+  /** In its order; `other` is what is no image (an attestation), with the blobs that its manifest names. */
+  parts: ({ kind: 'image'; image: SourceImage } | { kind: 'other'; document: ManifestDocument; blobs: LayerBlob[] })[];
+  /** As `SourceImage.names`. */
+  names: string[];
+}
+
 export interface ImageSource {
   readonly transport: TransportName;
   /** Which source this is, in words for people: `the archive /tmp/a.tar`, `the registry docker.io`. */
@@ -100,6 +109,8 @@ export interface ImageSource {
    * machine's out of an index, and whatever a source of one image has.
    */
   manifest(platform?: Platform): Promise<SourceImage>;
+  /** Everything of an index, verified; NOT_AN_INDEX where there is one image only. Not there: this kind of source has no indexes. */
+  index?(): Promise<SourceIndex>;
   /**
    * The layer's blob as stored (compressed or not), verified in the stream; several may be open at once. A piece is
    * valid until the second one after it is asked for. Leaving the loop early closes it. The stream ends with DIGEST_MISMATCH, SIZE_MISMATCH or TRUNCATED where the bytes are not what
