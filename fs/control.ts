@@ -1,6 +1,8 @@
 import type { PgErrorData } from '../mdm/error.ts';
 import type { Budget } from '../mdm/meter.ts';
 import type { Roots } from '../store/paths.ts';
+import type { CheckpointStep } from './checkpoint-sink.ts';
+import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats } from './mount.ts';
 
@@ -27,6 +29,8 @@ export interface Verbs {
   stats: FsStats;
   checkpoint: null;
   changes: FsChange[];
+  /** Tells what has become of a checkpoint that was handed over. */
+  checkpointed: null;
   budget: null;
   /** Appends a claim about the files; where the log ends then. */
   namespace: { epoch: number; size: number };
@@ -37,6 +41,8 @@ export interface ControlRequest {
   verb: keyof Verbs;
   /** Of the verb `namespace`. */
   claim?: NamespaceClaim;
+  /** Of the verb `checkpointed`: what was installed, or why nothing was (null: it was abandoned). */
+  checkpoint?: NamedCheckpoint | PgErrorData | null;
   /** Of the verb `budget`. */
   budget?: Budget | null;
 }
@@ -47,6 +53,7 @@ export type ControlMessage =
   | { kind: 'answer'; id: number; value: Verbs[keyof Verbs] }
   | { kind: 'failure'; id: number; error: PgErrorData }
   | { kind: 'report'; message: string }
+  | { kind: 'checkpoint'; step: CheckpointStep }
   | { kind: 'damage'; message: string }
   | { kind: 'ended'; error: PgErrorData | null };
 

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { fromErrorData, PgError } from '../mdm/error.ts';
+import { fromErrorData, PgError, toErrorData } from '../mdm/error.ts';
 import { siblingModule } from '../store/threads.ts';
+import { CheckpointSink } from './checkpoint-sink.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
 import { closeDevice, detachPath, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
 import type { Budget } from '../mdm/meter.ts';
+import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
 import { NUDGE_MS, SyncRing, WANT } from './sync-ring.ts';
@@ -38,6 +40,7 @@ class RunningMount implements Mount {
     resolve: (at: { size: number; root: Uint8Array }) => void;
     reject: (error: Error) => void;
   }[] = [];
+  private readonly sink: CheckpointSink | undefined;
   private nextId = 1;
   private open = true;
   private readonly onExit = (): void => this.abandon();
@@ -55,6 +58,8 @@ class RunningMount implements Mount {
     this.worker = worker;
     this.syncer = syncer;
     this.ring = ring;
+    if (options.logDir !== null && syncer !== null)
+      this.sink = new CheckpointSink(options.logDir, (result) => this.checkpointed(result));
     const report = options.report ?? ((message: string) => console.error(`pg: ${options.label}: ${message}`));
     process.on('exit', this.onExit);
     const syncerEnded = Promise.withResolvers<void>();
@@ -74,6 +79,7 @@ class RunningMount implements Mount {
       if (message.kind === 'serving') serving();
       else if (message.kind === 'report') report(message.message);
       else if (message.kind === 'damage') report((this.damage = message.message));
+      else if (message.kind === 'checkpoint') this.sink?.take(message.step);
       else if (message.kind === 'ended') failure ??= message.error === null ? null : fromErrorData(message.error);
       else this.settle(message);
     });
@@ -83,6 +89,7 @@ class RunningMount implements Mount {
       this.ended(failure);
       ring.stop();
       await syncerEnded.promise;
+      await this.sink?.settled;
       closeDevice(deviceFd);
       if (failure !== null) throw failure;
     });
@@ -164,7 +171,7 @@ class RunningMount implements Mount {
     }
   }
 
-  private ask<V extends keyof Verbs>(verb: V, about: Pick<ControlRequest, 'claim' | 'budget'> = {}): Promise<Verbs[V]> {
+  private ask<V extends keyof Verbs>(verb: V, about: Omit<ControlRequest, 'id' | 'verb'> = {}): Promise<Verbs[V]> {
     if (!this.open) return Promise.reject(notMounted(this.label));
     const id = this.nextId++;
     return new Promise<Verbs[V]>((resolve, reject) => {
@@ -181,6 +188,14 @@ class RunningMount implements Mount {
       if (this.open && !this.ring.nudge()) setTimeout(again, NUDGE_MS);
     };
     setTimeout(again, NUDGE_MS);
+  }
+
+  /** Tells the serving thread what has become of its checkpoint; one that ends does not hear it. */
+  private checkpointed(result: NamedCheckpoint | Error | null): void {
+    this.ring.sinkBusy = false;
+    this.ask('checkpointed', { checkpoint: result instanceof Error ? toErrorData(result) : result }).catch(
+      () => undefined,
+    );
   }
 
   private settle(message: ControlMessage & { kind: 'answer' | 'failure' }): void {

@@ -1,8 +1,9 @@
 import { fdatasyncSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
-import { PgError, toErrorData } from '../mdm/error.ts';
+import { fromErrorData, PgError, toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
 import { openStore } from '../store/store.ts';
+import { CheckpointJob } from './checkpoint-job.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
 import { awaitDevice, becomeWakeable, invalidateAttributes } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
@@ -16,6 +17,10 @@ import { FsError } from './view/error.ts';
 import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
 
+/** How long a slice of work beside the requests is, and how far apart they are while requests come. */
+const IDLE_SLICE_MS = 4;
+const BUSY_SLICE_MS = 2;
+const BUSY_INTERVAL_MS = 20;
 /** An fdatasync in the serving thread may take this long; one that took longer sends that many to the syncer, twice as many the next time. */
 const HERE_MS = 2;
 const FIRST_BANISHED = 64;
@@ -54,6 +59,8 @@ class MountWorker {
   /** null when nothing is written here. */
   private readonly log: Log | null;
   private readonly server: Server;
+  private readonly job: CheckpointJob;
+  private workedAt = 0;
   private readonly here = new SyncHere();
   /** Bytes of the log that were written to its file, and the number of the commit entry that ends them. */
   private flushed = 0;
@@ -80,8 +87,13 @@ class MountWorker {
         writeBack: (ino) => this.ring.postWriteBack(ino),
         forgetAttributes: (ino) => invalidateAttributes(data.deviceFd, ino),
         attend: () => !this.ring.checkIn() || this.attend(),
+        hasWork: () => this.job.hasWork,
+        work: (isIdle) => this.work(isIdle),
         report: (message) => this.post({ kind: 'report', message }),
       },
+    );
+    this.job = new CheckpointJob(view, this.ring, (step, transfer) =>
+      this.port.postMessage({ kind: 'checkpoint', step } satisfies ControlMessage, transfer),
     );
   }
 
@@ -193,11 +205,19 @@ class MountWorker {
     try {
       this.flush();
       this.log!.saveMeter();
-      if (this.view.checkpointDue()) this.view.checkpoint();
-      else if (this.flushed > this.ring.syncedSize) this.postSync(0, 0);
+      if (this.view.checkpointDue()) this.job.begin();
+      if (this.flushed > this.ring.syncedSize) this.postSync(0, 0);
     } catch {
       // Reported by `flush`; whoever calls fsync gets the error.
     }
+  }
+
+  /** A slice of what is done beside the requests: in idle times one after another, else one now and then. */
+  private work(isIdle: boolean): void {
+    const now = performance.now();
+    if (!isIdle && now - this.workedAt < BUSY_INTERVAL_MS) return;
+    this.job.step(isIdle ? IDLE_SLICE_MS : BUSY_SLICE_MS);
+    this.workedAt = performance.now();
   }
 
   /** Where everything acknowledged so far ends; it is durable when the ring's `syncedSize` has come there. */
@@ -219,6 +239,7 @@ class MountWorker {
   }
 
   private serveVerb(request: ControlRequest): void {
+    if (request.verb === 'checkpoint' && this.log !== null) return this.checkpointFor(request.id);
     try {
       this.post({ kind: 'answer', id: request.id, value: this.verb(request) });
     } catch (error) {
@@ -226,7 +247,15 @@ class MountWorker {
     }
   }
 
-  private verb({ verb, claim, budget }: ControlRequest): Verbs[keyof Verbs] {
+  /** Answers when a checkpoint of now is installed. */
+  private checkpointFor(id: number): void {
+    this.job.begin((error) => {
+      if (error === null) this.post({ kind: 'answer', id, value: null });
+      else this.post({ kind: 'failure', id, error: toErrorData(error) });
+    });
+  }
+
+  private verb({ verb, claim, budget, checkpoint = null }: ControlRequest): Verbs[keyof Verbs] {
     const { view } = this;
     switch (verb) {
       case 'commit':
@@ -236,7 +265,9 @@ class MountWorker {
       case 'stats':
         return this.stats();
       case 'checkpoint':
-        if (this.log !== null) view.checkpoint();
+        return null;
+      case 'checkpointed':
+        this.job.ended(checkpoint !== null && 'code' in checkpoint ? fromErrorData(checkpoint) : checkpoint);
         return null;
       case 'changes':
         return Array.from(view.changes());
@@ -246,6 +277,11 @@ class MountWorker {
       case 'namespace':
         return this.appendNamespace(claim!);
     }
+  }
+
+  /** The mount ends; whether the checkpoint's files are free to be written. */
+  abandonCheckpoint(): boolean {
+    return this.job.abandon();
   }
 
   private stats(): FsStats {
@@ -284,7 +320,7 @@ async function main(data: MountWorkerData, port: MessagePort): Promise<void> {
     try {
       worker.run();
     } finally {
-      view.close();
+      view.close(worker.abandonCheckpoint());
     }
   } catch (thrown) {
     error = thrown;

@@ -36,7 +36,9 @@ const DAMAGED = 14;
 const ROOT_VERSION = 15;
 const ROOT = 16;
 const ROOT_WORDS = 8;
-const HEADER_WORDS = 24;
+/** Whether the controller has a checkpoint in the making. */
+const SINK = 24;
+const HEADER_WORDS = 26;
 
 /** Numbers too large for a word: how far the log is written and durable, and of each the number of the commit entry that ends it. */
 const FLUSHED = 0;
@@ -96,6 +98,20 @@ export class SyncRing {
   damage(): void {
     Atomics.store(this.words, DAMAGED, 1);
     this.want(WANT.FLUSH);
+  }
+
+  /** FUSE thread: a checkpoint begins; controller: it has ended. */
+  set sinkBusy(isBusy: boolean) {
+    Atomics.store(this.words, SINK, isBusy ? 1 : 0);
+    Atomics.notify(this.words, SINK);
+  }
+
+  /** FUSE thread: waits until the controller has no checkpoint in the making, but not longer than this; whether that is so. */
+  awaitSink(timeoutMs: number): boolean {
+    const end = performance.now() + timeoutMs;
+    for (let left = timeoutMs; left > 0 && Atomics.load(this.words, SINK) !== 0; left = end - performance.now())
+      Atomics.wait(this.words, SINK, 1, left);
+    return Atomics.load(this.words, SINK) === 0;
   }
 
   /** Syncer: the log's first `size` bytes, which are durable, have this root. */

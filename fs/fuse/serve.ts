@@ -1,5 +1,5 @@
 import type { View } from '../view/view.ts';
-import { writeDevice } from './device.ts';
+import { awaitDevice, writeDevice } from './device.ts';
 import { ERRNO, errnoName, errnoOfError } from './errno.ts';
 import { Lookups } from './lookups.ts';
 import { seekNow } from './inode.ts';
@@ -30,6 +30,11 @@ export class Server {
     const { request, session } = this;
     const reader = new RequestReader(this.fd);
     while (session.hooks.attend()) {
+      if (session.hooks.hasWork()) {
+        const isIdle = awaitDevice(this.fd, 0) === 0;
+        session.hooks.work(isIdle);
+        if (isIdle) continue;
+      }
       const received = reader.next(request.bytes);
       if (received > 0) {
         if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);

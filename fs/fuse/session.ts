@@ -30,6 +30,12 @@ export interface ServeHooks {
   forgetAttributes(ino: number): void;
   /** Called before every read of the device, and so after a wake: does what was asked for meanwhile. False ends the loop. */
   attend(): boolean;
+  /**
+   * Called when `attend` has said that the loop goes on: whether there is something to do beside the requests.
+   */
+  hasWork(): boolean;
+  /** Does some of it; `isIdle`: no request waits. */
+  work(isIdle: boolean): void;
   /** Something that an errno does not tell: a corrupt sector, a bug. */
   report(message: string): void;
 }

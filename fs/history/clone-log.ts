@@ -18,7 +18,7 @@ import { readFully, syncDirectory, writeFully } from '../log/disk.ts';
 import { readHeader } from '../log/header.ts';
 import { RootsFile } from '../log/roots.ts';
 import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark, writeMark } from '../log/sidecar.ts';
-import { serializeState } from '../view/checkpoint.ts';
+import { serializeState } from '../view/state-walk.ts';
 import { markAt } from './snapshots.ts';
 import { openStateAt } from './state-at.ts';
 

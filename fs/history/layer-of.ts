@@ -136,7 +136,7 @@ class LayerWalk {
     for (const { ino, nlink, mode, dir } of this.#at.state.nodes()) {
       if (nlink > 1 && !isDirectory(mode)) changed.add(ino);
       for (const now of dir?.changed?.values() ?? []) hasMoved ||= now !== GONE && now < FIRST_NEW_INO;
-      dir?.forEachAdded((_name, now) => void (hasMoved ||= now < FIRST_NEW_INO));
+      for (const { ino: now } of dir?.addedNames() ?? []) hasMoved ||= now < FIRST_NEW_INO;
     }
     const found = new Set<number>();
     for (const ino of changed)

@@ -1,7 +1,7 @@
 import type { Store } from '../../store/store.ts';
 import { Entry } from '../log/entry.ts';
 import { openLog, type Position } from '../log/log.ts';
-import { serializeState } from '../view/checkpoint.ts';
+import { serializeState } from '../view/state-walk.ts';
 import { FieldWriter, ROLLBACK } from '../view/entries.ts';
 import { openStateAt } from './state-at.ts';
 

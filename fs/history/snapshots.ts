@@ -7,7 +7,7 @@ import { replaceFile, syncDirectory } from '../log/disk.ts';
 import { readHeader } from '../log/header.ts';
 import { commitBefore } from '../log/recover.ts';
 import { CHECKPOINT_MAGIC, writeMark } from '../log/sidecar.ts';
-import { serializeState } from '../view/checkpoint.ts';
+import { serializeState } from '../view/state-walk.ts';
 import { openStateAt } from './state-at.ts';
 
 /** A state of a log that is kept under a name (docs/formats/snapshots.md): it stays mountable whatever is cleaned. */

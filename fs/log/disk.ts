@@ -20,10 +20,10 @@ const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int
 const flock = libc.func('int flock(int fd, int operation)');
 const LOCK_EX_NB = 2 | 4;
 
-/** Whether an error of `node:fs` (or of ours) means that the disk, or a quota on it, is full. */
+/** Whether an error of `node:fs` or of ours means that the disk, or a quota on it, is full. */
 export function isDiskFull(error: unknown): boolean {
   const code = (error as { code?: string } | null)?.code;
-  return code === 'ENOSPC' || code === 'EDQUOT';
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'LOG_FULL';
 }
 
 /** Does what can be done without when the disk is full. */

@@ -18,6 +18,8 @@ export const TYPE_COMMIT = 2;
 export const TYPE_NAMESPACE = 3;
 /** What the root of the log's first sectors was (root-entry.ts). */
 export const TYPE_ROOT = 4;
+/** What the checkpoint at some size is (checkpoint-entry.ts). */
+export const TYPE_CHECKPOINT = 5;
 export const FIRST_USER_TYPE = 16;
 export const COMMIT_BYTES = 64;
 export const LOG_HEADER_BYTES = 128;

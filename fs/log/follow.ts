@@ -2,12 +2,11 @@ import { constants } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { closeLog, openWithBases } from './bases.ts';
-import { Entry, FIRST_USER_TYPE } from './entry.ts';
-import { SCAN_START } from './hasher.ts';
+import { type Entry, FIRST_USER_TYPE } from './entry.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { readHeader } from './header.ts';
-import { isMarkOf, makeMark } from './recover.ts';
-import { Scanner } from './scanner.ts';
-import { CHECKPOINT_MAGIC, type Mark, readMark, writeMark } from './sidecar.ts';
+import { behind, entriesBetween, type Place, SCAN_START } from './scanner.ts';
+import type { Mark } from './sidecar.ts';
 
 /**
  * A copy of a log that another thread appends to (`Replica`), read entry by entry behind it, so that a checkpoint is at hand when the copy is mounted.
@@ -17,15 +16,14 @@ export class LogFollower {
   /** The checkpoint that was found, until the caller has taken it. */
   checkpoint: Mark | undefined;
   readonly #path: string;
-  readonly #dir: string;
+  readonly #checkpoints: Checkpoints;
   readonly #fd: number;
   readonly #salt: number;
-  #at: { size: number; sequence: number };
+  #at: Place;
   #checkpointSize: number;
 
   /** Of the log in `dir`, which must be one of this image tree (32 bytes; undefined: of any). PgError LOG_CORRUPT, LOG_VERSION, LOG_BASE. */
   constructor(dir: string, base: Uint8Array | undefined) {
-    this.#dir = dir;
     this.#path = join(dir, 'log');
     this.#fd = openWithBases(this.#path, constants.O_RDONLY);
     try {
@@ -33,15 +31,14 @@ export class LogFollower {
       if (base !== undefined && !header.base.equals(base))
         throw new PgError('LOG_BASE', `${this.#path} belongs to another image tree`);
       this.#salt = header.salt;
-      const mark = readMark(join(dir, 'checkpoint'), CHECKPOINT_MAGIC, header.salt);
-      this.checkpoint = mark !== undefined && isMarkOf(this.#fd, mark) ? mark : undefined;
+      this.#checkpoints = new Checkpoints(dir, this.#fd, header.salt);
+      this.checkpoint = this.#checkpoints.trusted(Infinity);
     } catch (error) {
       closeLog(this.#fd);
       throw error;
     }
     const { checkpoint } = this;
-    this.#at =
-      checkpoint === undefined ? { ...SCAN_START } : { size: checkpoint.size, sequence: checkpoint.sequence + 1 };
+    this.#at = checkpoint === undefined ? SCAN_START : behind(checkpoint);
     this.#checkpointSize = checkpoint?.size ?? 0;
   }
 
@@ -53,21 +50,18 @@ export class LogFollower {
   /** Calls `apply` with every entry up to `size`, a durable commit's end, the log's own left out. PgError LOG_CORRUPT. */
   advance(size: number, apply: (entry: Entry) => void): void {
     if (size <= this.#at.size) return;
-    const scanner = new Scanner(this.#fd, this.#salt, this.#at.size, this.#at.sequence, size, 'skip data');
-    const entry = new Entry();
-    while (scanner.at < size) {
-      if (scanner.next(entry) !== 'entry')
-        throw new PgError('LOG_CORRUPT', `${this.#path} is damaged at byte ${scanner.at}`);
+    let { sequence } = this.#at;
+    for (const entry of entriesBetween(this.#fd, this.#salt, this.#at, size, this.#path)) {
+      sequence = entry.sequence + 1;
       if (entry.type >= FIRST_USER_TYPE) apply(entry);
     }
-    this.#at = { size: scanner.at, sequence: scanner.sequence };
+    this.#at = { size, sequence };
   }
 
   /** Writes the state after what has been read as the log's checkpoint; durable on return. Throws as `node:fs` does (ENOSPC). */
   writeCheckpoint(pieces: readonly Uint8Array[]): void {
     const { size, sequence } = this.#at;
-    const mark = makeMark(this.#fd, this.#salt, size, sequence - 1);
-    writeMark(join(this.#dir, 'checkpoint'), CHECKPOINT_MAGIC, mark, pieces);
+    this.#checkpoints.write(this.#checkpoints.markAt(size, sequence - 1), pieces);
     this.#checkpointSize = size;
   }
 

@@ -6,11 +6,11 @@ import { PgError } from '../../mdm/error.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
 import { closeLog, openToRead } from './bases.ts';
 import { readFully, unlessFull } from './disk.ts';
-import { LOG_HEADER_BYTES } from './entry.ts';
 import { readHeader } from './header.ts';
 import { isMarkOf, makeMark } from './recover.ts';
 import { type RecordedRoot, recordedRoots } from './root-entry.ts';
 import { accumulatorOf, RootsFile, sectorOf } from './roots.ts';
+import { behind, SCAN_START } from './scanner.ts';
 import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark, readMarkHeader, writeMark } from './sidecar.ts';
 
 const CHUNK_BYTES = 256 << 10;
@@ -252,7 +252,7 @@ export function openHasher(dir: string): OpenHasher {
       recheck: (size) => {
         const mark = readMarkHeader(join(dir, 'checkpoint'), CHECKPOINT_MAGIC, salt);
         const isOurs = mark !== undefined && mark.size <= size && isMarkOf(fd, mark);
-        const from = isOurs ? { size: mark.size, sequence: mark.sequence + 1 } : SCAN_START;
+        const from = isOurs ? behind(mark) : SCAN_START;
         hasher.hashFrom(isOurs ? mark.size : 0);
         return recordedRoots(fd, salt, from, size, path);
       },
@@ -266,6 +266,3 @@ export function openHasher(dir: string): OpenHasher {
     throw error;
   }
 }
-
-/** Where the entries start that a log without any mark is scanned from. */
-export const SCAN_START = { size: LOG_HEADER_BYTES, sequence: 1 } as const;

@@ -27,17 +27,18 @@ import {
 } from './entry.ts';
 import { AppendBuffer, BUFFER_BYTES, type LastRequest } from './append-buffer.ts';
 import { closeLog } from './bases.ts';
-import { Checkpoints } from './checkpoints.ts';
+import { checkpointEntry, type NamedCheckpoint } from './checkpoint-entry.ts';
+import { Checkpoints, removeNewCheckpoint } from './checkpoints.ts';
 import { isDiskFull, openLogFile, unlessFull, writeFully } from './disk.ts';
 import { exhausted, failed, full, oldEpoch } from './errors.ts';
-import { Hasher, SCAN_START } from './hasher.ts';
+import { Hasher } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
 import { type NamespaceClaim, namespaceEntry } from './claim.ts';
 import { MeterKeeper } from './meter-file.ts';
 import { PayloadReader } from './payload.ts';
-import { findEnd } from './recover.ts';
+import { findEnd, laterMark } from './recover.ts';
 import { type RecordedRoot, RootRecorder } from './root-entry.ts';
-import { behind, entriesBetween, type Place, viewOf } from './scanner.ts';
+import { SCAN_START, behind, entriesBetween, viewOf } from './scanner.ts';
 import { HEADROOM, LogSpace } from './space.ts';
 import { takeOver } from './takeover.ts';
 import { type Mark, readEpoch, writeEpoch } from './sidecar.ts';
@@ -153,7 +154,7 @@ export class Log {
     this.checkpoint = this.#checkpoints.trusted(limit);
     this.#checkpointSize = this.checkpoint?.size ?? 0;
     const fileBytes = Math.min(fstatSync(fd).size, limit);
-    const from = this.#scanStart(limit);
+    const from = laterMark(this.checkpoint, this.hasher.restored, limit);
     const end = findEnd(fd, salt, from.size, from.sequence, fileBytes, this.#path);
     this.damaged = end.damaged;
     this.#keeper = new MeterKeeper(dir, end.size);
@@ -167,6 +168,7 @@ export class Log {
     this.durable = 0;
     if (!this.readOnly) {
       if (fileBytes > end.size) ftruncateSync(fd, end.size);
+      removeNewCheckpoint(dir);
       fdatasyncSync(fd);
       this.durable = end.size;
       this.#space.reserve(end.size + HEADROOM, end.size);
@@ -388,12 +390,29 @@ export class Log {
    */
   writeCheckpoint(pieces: readonly Uint8Array[]): void {
     const size = this.sync();
-    this.saveMeter();
     unlessFull(() => {
-      this.#checkpoints.write(size, this.lastSequence, pieces);
+      const named = this.#checkpoints.write(this.#checkpoints.markAt(size, this.lastSequence), pieces);
       this.hasher.save(size, this.lastSequence);
+      this.checkpointInstalled(named);
     });
     this.#checkpointSize = size;
+    this.saveMeter();
+  }
+
+  /** flush; what somebody else needs to write the state of now as a checkpoint, as `installCheckpoint` does it. */
+  beginCheckpoint(): { mark: Omit<Mark, 'payload'>; rotates: boolean } {
+    const size = this.flush();
+    return { mark: this.#checkpoints.markAt(size, this.lastSequence), rotates: this.#checkpoints.rotates };
+  }
+
+  /** There is a new checkpoint: the log names it, in a batch of its own. */
+  checkpointInstalled(named: NamedCheckpoint): void {
+    this.#checkpoints.installed();
+    this.#checkpointSize = named.size;
+    this.flush();
+    // On a full disk the log does without: a move then ships a checkpoint that nothing vouches for.
+    unlessFull(() => this.append(checkpointEntry(named), undefined, true));
+    this.flush();
   }
 
   /** Writes down what everything has cost, up to the last batch. */
@@ -421,14 +440,6 @@ export class Log {
       this.hasher.close();
       closeLog(this.fd);
     }
-  }
-
-  /** Everything before the later of the two marks was checked and durable. */
-  #scanStart(limit: number): Place {
-    const mark = this.checkpoint;
-    const hashed = this.hasher.restored;
-    if (mark !== undefined && mark.size >= hashed.size) return behind(mark);
-    return hashed.size > 0 && hashed.size <= limit ? behind(hashed) : SCAN_START;
   }
 
   #checkUsable(): void {

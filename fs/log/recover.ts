@@ -12,7 +12,7 @@ import {
   TYPE_COMMIT,
 } from './entry.ts';
 import { readFully } from './disk.ts';
-import { Scanner, viewOf } from './scanner.ts';
+import { behind, type Place, Scanner, SCAN_START, viewOf } from './scanner.ts';
 import type { Mark } from './sidecar.ts';
 
 /** Where a log ends: with its last whole commit. */
@@ -96,6 +96,12 @@ function durableCommitAfter(fd: number, salt: number, at: number, fileBytes: num
 export function isMarkOf(fd: number, mark: Omit<Mark, 'payload'>): boolean {
   const commit = commitBefore(fd, mark.salt, mark.size);
   return commit !== undefined && commit.sequence === mark.sequence && commit.check === mark.check;
+}
+
+/** Where to scan from: everything before the later of the two marks was checked and durable. `hashed` counts up to `limit`. */
+export function laterMark(checkpoint: Place | undefined, hashed: Place, limit: number): Place {
+  if (checkpoint !== undefined && checkpoint.size >= hashed.size) return behind(checkpoint);
+  return hashed.size > 0 && hashed.size <= limit ? behind(hashed) : SCAN_START;
 }
 
 /** The mark for `size`, where the commit entry of this sequence number ends. */

@@ -16,13 +16,13 @@ import {
   TYPE_COMMIT,
   TYPE_ROOT,
 } from './entry.ts';
-import { Hasher, SCAN_START } from './hasher.ts';
+import { Hasher } from './hasher.ts';
 import { parseHeader, readHeader } from './header.ts';
 import { oldEpoch } from './errors.ts';
 import type { Position } from './log.ts';
 import { findEnd } from './recover.ts';
 import { readRootEntry, type RecordedRoot } from './root-entry.ts';
-import { viewOf } from './scanner.ts';
+import { SCAN_START, viewOf } from './scanner.ts';
 import { readEpoch, writeEpoch } from './sidecar.ts';
 
 /** Largest batch that is taken before its commit entry has come. */
@@ -142,7 +142,8 @@ export class Replica {
     this.#size = this.#have = this.#parsed = this.#sequence = this.#committedSequence = 0;
     this.#hasher?.close();
     this.#hasher = undefined;
-    for (const name of ['hash', 'roots', 'checkpoint', 'meter']) rmSync(join(this.dir, name), { force: true });
+    for (const name of ['hash', 'roots', 'checkpoint', 'checkpoint.1', 'meter'])
+      rmSync(join(this.dir, name), { force: true });
   }
 
   /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */

@@ -5,6 +5,7 @@ import {
   FLAG_DATA,
   headCheck,
   headIsWhole,
+  LOG_HEADER_BYTES,
   payloadIsWhole,
   peekFlags,
   peekHead,
@@ -126,6 +127,9 @@ export interface Place {
   size: number;
   sequence: number;
 }
+
+/** Where the entries start that a log without any mark is scanned from. */
+export const SCAN_START: Place = { size: LOG_HEADER_BYTES, sequence: 1 };
 
 /** Where the entries start behind a commit that ends at `size` and has this number. */
 export const behind = ({ size, sequence }: Place): Place => ({ size, sequence: sequence + 1 });

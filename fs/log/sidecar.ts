@@ -12,8 +12,9 @@ import { readFully, replaceFile } from './disk.ts';
 const EPOCH_VERSION = 1;
 export const HASH_MAGIC = 'pghash';
 export const CHECKPOINT_MAGIC = 'pgckpt';
-const MARK_VERSION = 1;
-const MARK_HEADER_BYTES = 64;
+/** 2: the checksum is over the payload and then the header, so that a payload can be written before its length is known. */
+const MARK_VERSION = 2;
+export const MARK_HEADER_BYTES = 64;
 
 /** A place in a log at which something was true of everything before it; it ends with the commit entry of this sequence number. */
 export interface Mark {
@@ -59,6 +60,15 @@ export function writeMark(
   mark: Omit<Mark, 'payload'>,
   pieces: readonly Uint8Array[],
 ): void {
+  const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  const header = markHeader(magic, mark, bytes);
+  let check = 0;
+  for (const piece of pieces) check = crc32(piece, check);
+  replaceFile(path, [header, ...pieces, markTrailer(header, check)]);
+}
+
+/** The header of a mark file with so many bytes of payload, 64 bytes. */
+export function markHeader(magic: string, mark: Omit<Mark, 'payload'>, payloadBytes: number): Buffer {
   const header = Buffer.alloc(MARK_HEADER_BYTES);
   const view = new DataView(header.buffer, header.byteOffset, header.length);
   header.write(magic, 0, 'latin1');
@@ -66,17 +76,16 @@ export function writeMark(
   view.setUint32(12, mark.salt, true);
   putU64(view, 16, mark.size);
   putU64(view, 24, mark.sequence);
-  putU64(
-    view,
-    32,
-    pieces.reduce((sum, piece) => sum + piece.length, 0),
-  );
+  putU64(view, 32, payloadBytes);
   view.setUint32(40, mark.check, true);
-  let check = crc32(header);
-  for (const piece of pieces) check = crc32(piece, check);
+  return header;
+}
+
+/** What ends a mark file: `check` is the CRC32 of the payload. */
+export function markTrailer(header: Uint8Array, check: number): Buffer {
   const trailer = Buffer.alloc(4);
-  trailer.writeUInt32LE(check);
-  replaceFile(path, [header, ...pieces, trailer]);
+  trailer.writeUInt32LE(crc32(header, check));
+  return trailer;
 }
 
 /** Reads a mark file; undefined when it is missing, damaged or of another log. PgError LOG_VERSION when it is newer than this program. */
@@ -84,8 +93,10 @@ export function readMark(path: string, magic: string, salt: number): Mark | unde
   const bytes = readIfThere(path);
   if (bytes === undefined || bytes.length < MARK_HEADER_BYTES + 4) return undefined;
   if (bytes.toString('latin1', 0, 8) !== magic.padEnd(8, '\0')) return undefined;
-  if (crc32(bytes.subarray(0, bytes.length - 4)) !== bytes.readUInt32LE(bytes.length - 4)) return undefined;
   if (bytes.readUInt16LE(8) > MARK_VERSION) throw newer(path);
+  const check = crc32(bytes.subarray(MARK_HEADER_BYTES, bytes.length - 4));
+  if (!markTrailer(bytes.subarray(0, MARK_HEADER_BYTES), check).equals(bytes.subarray(-4))) return undefined;
+  if (bytes.readUInt16LE(8) !== MARK_VERSION) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint32(12, true) !== salt || getU64(view, 32) !== bytes.length - MARK_HEADER_BYTES - 4) return undefined;
   const payload = bytes.subarray(MARK_HEADER_BYTES, bytes.length - 4);

@@ -3,9 +3,8 @@ import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { closeLog, openWithBases } from './bases.ts';
 import { Entry, MAX_PAYLOAD } from './entry.ts';
-import { SCAN_START } from './hasher.ts';
 import { readHeader } from './header.ts';
-import { Scanner } from './scanner.ts';
+import { SCAN_START, Scanner } from './scanner.ts';
 import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark } from './sidecar.ts';
 
 /** No entry is longer: where less than this is left of a log that was cut, it was cut in an entry. */

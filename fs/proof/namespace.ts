@@ -2,8 +2,9 @@ import { bufferRoot } from '../../mdm/merkle.ts';
 import { type ChildRef, encodeDirectory, encodeRoot, type Entry } from '../../layers/trie.ts';
 import type { LowerInode } from '../../layers/tree.ts';
 import type { ContentRef } from '../../store/content.ts';
-import { type Extents, isLog, lowerIno, ZEROS as ALLOCATED } from '../view/extents.ts';
+import type { Extents } from '../view/extents.ts';
 import { FIRST_NEW_INO, isDirectory, isRegular, Node } from '../view/node.ts';
+import { isLog, lowerIno, ZEROS as ALLOCATED } from '../view/run-source.ts';
 import type { State } from '../view/state.ts';
 import { IN_CONTENT, IN_LOG, MapWriter, ZEROS } from './extent-map.ts';
 

@@ -3,7 +3,7 @@ import type { Entry } from '../log/entry.ts';
 import { ACCESS_ACL, chmodAcl, DEFAULT_ACL, inheritAcl, modeOfAcl } from './acl.ts';
 import { Directory } from './directory.ts';
 import * as E from './entries.ts';
-import { logSource, ZEROS } from './extents.ts';
+import { logSource, ZEROS } from './run-source.ts';
 import { isDirectory, Node, PERMISSIONS, S_IFCHR, S_IFLNK, S_IFMT, S_ISGID, S_ISUID, S_IXGRP } from './node.ts';
 import type { State } from './state.ts';
 import { FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_WHITEOUT } from './view.ts';

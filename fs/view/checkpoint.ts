@@ -1,31 +1,46 @@
 import assert from 'node:assert';
+import { crc32 } from 'node:zlib';
 import { Directory } from './directory.ts';
 import { Extents } from './extents.ts';
+import type { LiveSectors } from './live-sectors.ts';
 import { Node } from './node.ts';
+import { PieceReader, PieceWriter } from './pieces.ts';
 import type { State } from './state.ts';
 
 /** The state as the payload of the log's checkpoint file: docs/formats/checkpoint.md. */
-const PIECE_BYTES = 1 << 20;
 const HAS_DIR = 1;
 const HAS_EXTENTS = 2;
 const HAS_SYMLINK = 4;
 const HAS_XATTRS = 8;
+/** Names or runs after which a large inode's writing may be interrupted. */
+const STRIDE = 512;
+/** Where the table of sectors starts, and bytes of each. */
+const TABLE_AT = 20;
+const SECTOR_ENTRY_BYTES = 8;
 
-/** The whole state as pieces, one after another. */
-export function serializeState(state: State): Uint8Array[] {
-  const out = new PieceWriter();
-  out.u64(state.nextIno);
-  out.u64(state.nodeCount);
-  for (const node of state.nodes()) putNode(out, node);
-  return out.finish();
+/** Writes what comes before the inodes. */
+export function putHead(out: PieceWriter, nextIno: number, count: number, live: LiveSectors): void {
+  const sectors = live.sectors();
+  const head = Buffer.alloc(TABLE_AT + SECTOR_ENTRY_BYTES * sectors.length);
+  head.writeBigUInt64LE(BigInt(nextIno), 0);
+  head.writeBigUInt64LE(BigInt(count), 8);
+  head.writeUInt32LE(sectors.length, 16);
+  for (const [i, { sector, bytes }] of sectors.entries()) {
+    head.writeUInt32LE(sector, TABLE_AT + SECTOR_ENTRY_BYTES * i);
+    head.writeUInt32LE(Math.min(bytes, 2 ** 32 - 1), TABLE_AT + SECTOR_ENTRY_BYTES * i + 4);
+  }
+  out.raw(head);
+  out.u32(crc32(head));
 }
 
 /** Fills an empty state with what `serializeState` wrote (its checksum was right, so anything odd is a bug). */
 export function restoreState(state: State, bytes: Buffer): void {
   const input = new PieceReader(bytes);
   const nextIno = input.u64();
-  for (let left = input.u64(); left > 0; left--) {
-    const node = getNode(input);
+  const count = input.u64();
+  input.skip(SECTOR_ENTRY_BYTES * input.u32() + 4);
+  for (let left = count; left > 0; left--) {
+    const node = getNode(input, state.live);
     state.add(node);
     if (node.nlink === 0) state.orphans.add(node.ino);
   }
@@ -33,7 +48,8 @@ export function restoreState(state: State, bytes: Buffer): void {
   assert(input.atEnd, 'a checkpoint ends after its last inode');
 }
 
-function putNode(out: PieceWriter, node: Node): void {
+/** Writes one inode; yields now and then in a large one. */
+export function* putNode(out: PieceWriter, node: Node): Generator<void> {
   out.u64(node.ino);
   for (const value of [node.mode, node.nlink, node.uid, node.gid, node.rdev]) out.u32(value);
   out.u64(node.size);
@@ -44,12 +60,14 @@ function putNode(out: PieceWriter, node: Node): void {
   out.u64(node.parent);
   const { dir, extents, symlink, xattrs } = node;
   out.u32((dir ? HAS_DIR : 0) | (extents ? HAS_EXTENTS : 0) | (symlink ? HAS_SYMLINK : 0) | (xattrs ? HAS_XATTRS : 0));
-  if (dir !== undefined) putDirectory(out, dir);
+  if (dir !== undefined) yield* putDirectory(out, dir);
   if (extents !== undefined) {
     out.u32(extents.count);
-    extents.visit(0, Infinity, (start, length, place, source) => {
-      for (const value of [start, length, place, source]) out.f64(value);
-    });
+    let count = 0;
+    for (const run of extents.runs()) {
+      for (const value of run) out.f64(value);
+      if (++count % STRIDE === 0) yield;
+    }
   }
   if (symlink !== undefined) out.blob(symlink);
   if (xattrs !== undefined) {
@@ -61,24 +79,27 @@ function putNode(out: PieceWriter, node: Node): void {
   }
 }
 
-function putDirectory(out: PieceWriter, dir: Directory): void {
+function* putDirectory(out: PieceWriter, dir: Directory): Generator<void> {
   out.u64(dir.lower);
   out.u64(dir.count);
   out.u64(dir.nextSeq);
   out.u32(dir.changed?.size ?? 0);
+  let count = 0;
   for (const [name, ino] of dir.changed ?? []) {
     out.u64(ino);
     out.name(name);
+    if (++count % STRIDE === 0) yield;
   }
   out.u32(dir.added);
-  dir.forEachAdded((name, ino, seq) => {
+  for (const { name, ino, seq } of dir.addedNames()) {
     out.u64(ino);
     out.u64(seq);
     out.name(name);
-  });
+    if (++count % STRIDE === 0) yield;
+  }
 }
 
-function getNode(input: PieceReader): Node {
+function getNode(input: PieceReader, live: LiveSectors): Node {
   const ino = input.u64();
   const node = new Node(ino, input.u32(), input.u32(), input.u32(), input.u32(), input.u32(), 0, 0);
   node.size = input.u64();
@@ -93,7 +114,7 @@ function getNode(input: PieceReader): Node {
   node.parent = input.u64();
   const parts = input.u32();
   if (parts & HAS_DIR) node.dir = getDirectory(input);
-  if (parts & HAS_EXTENTS) node.extents = getExtents(input);
+  if (parts & HAS_EXTENTS) node.extents = getExtents(input, live);
   if (parts & HAS_SYMLINK) node.symlink = input.blob();
   if (parts & HAS_XATTRS) {
     node.xattrs = new Map();
@@ -120,112 +141,8 @@ function getDirectory(input: PieceReader): Directory {
   return dir;
 }
 
-function getExtents(input: PieceReader): Extents {
-  const extents = new Extents();
+function getExtents(input: PieceReader, live: LiveSectors): Extents {
+  const extents = new Extents(live);
   for (let left = input.u32(); left > 0; left--) extents.set(input.f64(), input.f64(), input.f64(), input.f64());
   return extents;
-}
-
-class PieceWriter {
-  readonly #pieces: Uint8Array[] = [];
-  #bytes = Buffer.allocUnsafeSlow(PIECE_BYTES);
-  #view = new DataView(this.#bytes.buffer);
-  #at = 0;
-
-  u32(value: number): void {
-    const at = this.#room(4);
-    this.#view.setUint32(at, value, true);
-  }
-
-  u64(value: number): void {
-    const at = this.#room(8);
-    this.#view.setUint32(at, value >>> 0, true);
-    this.#view.setInt32(at + 4, Math.floor(value / 2 ** 32), true);
-  }
-
-  f64(value: number): void {
-    const at = this.#room(8);
-    this.#view.setFloat64(at, value, true);
-  }
-
-  time(sec: number, nsec: number): void {
-    this.u64(sec);
-    this.u32(nsec);
-  }
-
-  name(name: string): void {
-    const at = this.#room(1 + name.length);
-    this.#bytes[at] = name.length;
-    this.#bytes.write(name, at + 1, 'latin1');
-  }
-
-  blob(value: Uint8Array): void {
-    this.u32(value.length);
-    const at = this.#room(value.length);
-    this.#bytes.set(value, at);
-  }
-
-  finish(): Uint8Array[] {
-    return [...this.#pieces, this.#bytes.subarray(0, this.#at)];
-  }
-
-  /** Place for `bytes` bytes (names and values are far smaller than a piece); take it before the buffer, which it may change. */
-  #room(bytes: number): number {
-    if (this.#at + bytes > PIECE_BYTES) {
-      this.#pieces.push(this.#bytes.subarray(0, this.#at));
-      this.#bytes = Buffer.allocUnsafeSlow(PIECE_BYTES);
-      this.#view = new DataView(this.#bytes.buffer);
-      this.#at = 0;
-    }
-    const at = this.#at;
-    this.#at += bytes;
-    return at;
-  }
-}
-
-class PieceReader {
-  readonly #bytes: Buffer;
-  readonly #view: DataView;
-  #at = 0;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-
-  get atEnd(): boolean {
-    return this.#at === this.#bytes.length;
-  }
-
-  u32(): number {
-    this.#at += 4;
-    return this.#view.getUint32(this.#at - 4, true);
-  }
-
-  u64(): number {
-    const low = this.u32();
-    return low + this.u32() * 2 ** 32;
-  }
-
-  i64(): number {
-    const low = this.u32();
-    return low + (this.u32() | 0) * 2 ** 32;
-  }
-
-  f64(): number {
-    this.#at += 8;
-    return this.#view.getFloat64(this.#at - 8, true);
-  }
-
-  name(): string {
-    const length = this.#bytes[this.#at]!;
-    this.#at += 1 + length;
-    return this.#bytes.toString('latin1', this.#at - length, this.#at);
-  }
-
-  blob(): Uint8Array {
-    const length = this.u32();
-    this.#at += length;
-    return Uint8Array.prototype.slice.call(this.#bytes, this.#at - length, this.#at);
-  }
 }

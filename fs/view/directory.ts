@@ -27,6 +27,8 @@ export class Directory {
   #names: (string | undefined)[] = [];
   #inos: number[] = [];
   #seqs: number[] = [];
+  /** Of a frozen one. */
+  #added: number | undefined;
 
   constructor(lower: number, lowerCount: number) {
     this.lower = lower;
@@ -94,15 +96,32 @@ export class Directory {
 
   /** Number of added names. */
   get added(): number {
-    return this.#slots.size;
+    return this.#added ?? this.#slots.size;
   }
 
-  /** Visits the added names in order of their cookies. */
-  forEachAdded(visitor: (name: string, ino: number, seq: number) => void): void {
+  /** The added names in order of their cookies. One object, used again. */
+  *addedNames(): Generator<{ name: string; ino: number; seq: number }> {
+    const found = { name: '', ino: 0, seq: 0 };
     for (let slot = 0; slot < this.#names.length; slot++) {
       const name = this.#names[slot];
-      if (name !== undefined) visitor(name, this.#inos[slot]!, this.#seqs[slot]!);
+      if (name === undefined) continue;
+      found.name = name;
+      found.ino = this.#inos[slot]!;
+      found.seq = this.#seqs[slot]!;
+      yield found;
     }
+  }
+
+  /** The same names, to be gone through: nothing can be looked up in it. */
+  frozen(): Directory {
+    const copy = new Directory(this.lower, this.count);
+    copy.nextSeq = this.nextSeq;
+    if (this.changed !== undefined) copy.changed = new Map(this.changed);
+    copy.#names = this.#names.slice();
+    copy.#inos = this.#inos.slice();
+    copy.#seqs = this.#seqs.slice();
+    copy.#added = this.added;
+    return copy;
   }
 
   /** Entries behind `cookie` as `View.readdir` gives them; a mode of 0 is to be asked for. */

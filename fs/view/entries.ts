@@ -19,6 +19,7 @@ export const ENTRY_NAMES: Readonly<Record<number, string>> = {
   2: 'COMMIT',
   3: 'NAMESPACE',
   4: 'ROOT',
+  5: 'CHECKPOINT',
   [WRITE]: 'WRITE',
   [SETATTR]: 'SETATTR',
   [CREATE]: 'CREATE',

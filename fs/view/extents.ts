@@ -1,4 +1,6 @@
 import assert from 'node:assert';
+import type { LiveSectors } from './live-sectors.ts';
+import { deltaOf, isLog, logSource, PAYLOAD_LIMIT, payloadBytesOf, ZEROS } from './run-source.ts';
 
 /**
  * Where a file's bytes are: runs in order of their place in the file, gaps between them are holes. Sorted chunks of runs in flat arrays: finding a run is
@@ -10,7 +12,7 @@ const START = 0;
 const LENGTH = 1;
 /** Log offset of the run's first byte, or its offset in the lower file, or 0. */
 const PLACE = 2;
-/** >= 0: the log (see `logSource`); -1: zeros that are allocated; <= -2: the image's inode of number -source - 1. */
+/** See run-source.ts. */
 const SOURCE = 3;
 const WIDTH = 4;
 
@@ -18,22 +20,8 @@ const WIDTH = 4;
 const CHUNK_RUNS = 256;
 const FIRST_RUNS = 2;
 
-/** Source of zeros that fallocate(2) asked for: they count as blocks, but SEEK_DATA finds a hole. */
-export const ZEROS = -1;
-/** 2^24: payloads are shorter (MAX_PAYLOAD of the log). */
-const PAYLOAD_LIMIT = 16777216;
-
-/** Source of a run in the log: it starts `delta` bytes into a payload of `payloadBytes`. */
-export const logSource = (delta: number, payloadBytes: number): number => delta * PAYLOAD_LIMIT + payloadBytes;
-export const deltaOf = (source: number): number => Math.floor(source / PAYLOAD_LIMIT);
-export const payloadBytesOf = (source: number): number => source % PAYLOAD_LIMIT;
-
-/** Source of a run in the content of the image's inode. */
-export const lowerSource = (ino: number): number => -ino - 1;
-export const lowerIno = (source: number): number => -source - 1;
-export const isLog = (source: number): boolean => source >= 0;
 /** Whether the run is not the continuation of one before it. */
-const isWholePayload = (source: number): boolean => source >= 0 && source < PAYLOAD_LIMIT;
+const isWholePayload = (source: number): boolean => isLog(source) && source < PAYLOAD_LIMIT;
 
 /** Called for each run of a range: where it starts in the file, its length, place and source; false ends the walk. */
 export type RunVisitor = (start: number, length: number, place: number, source: number) => boolean | void;
@@ -47,7 +35,37 @@ export class Extents {
   /** Bytes that runs cover. */
   allocated = 0;
   /** In order; none is empty unless it is the only one. */
-  readonly #chunks: Chunk[] = [{ runs: new Float64Array(FIRST_RUNS * WIDTH), count: 0 }];
+  #chunks: Chunk[] = [{ runs: new Float64Array(FIRST_RUNS * WIDTH), count: 0 }];
+  readonly #live: LiveSectors;
+
+  /** `live` is told of every run that comes and goes. */
+  constructor(live: LiveSectors) {
+    this.#live = live;
+  }
+
+  /** The same runs, of which `live` is not told; not to be changed. */
+  frozen(live: LiveSectors): Extents {
+    const copy = new Extents(live);
+    copy.#chunks = this.#chunks.map(({ runs, count }) => ({ runs: runs.slice(), count }));
+    copy.allocated = this.allocated;
+    return copy;
+  }
+
+  /** The file is no more: its runs go. */
+  release(): void {
+    for (const [, length, place, source] of this.runs()) this.#live.count(length, place, source, -1);
+  }
+
+  /** All runs in order: start in the file, length, place, source. One array, used again. */
+  *runs(): Generator<[start: number, length: number, place: number, source: number]> {
+    const run: [number, number, number, number] = [0, 0, 0, 0];
+    for (const { runs, count } of this.#chunks) {
+      for (let at = 0; at < count * WIDTH; at += WIDTH) {
+        for (let i = 0; i < WIDTH; i++) run[i] = runs[at + i]!;
+        yield run;
+      }
+    }
+  }
 
   /** Runs held. */
   get count(): number {
@@ -144,7 +162,10 @@ export class Extents {
     if (source !== ZEROS && runs[at + PLACE]! + runLength !== place) return false;
     if (isLog(source)) {
       if (!isLog(before) || deltaOf(before) + runLength !== deltaOf(source)) return false;
+      this.#count(runs, at, -1);
       runs[at + SOURCE] = logSource(deltaOf(before), payloadBytesOf(source));
+      runs[at + LENGTH] = runLength + length;
+      this.#count(runs, at, 1);
     } else if (source !== before) {
       return false;
     }
@@ -160,8 +181,10 @@ export class Extents {
     if (i === chunk.count) return false;
     const at = i * WIDTH;
     if (chunk.runs[at] !== start || chunk.runs[at + LENGTH] !== length) return false;
+    this.#count(chunk.runs, at, -1);
     chunk.runs[at + PLACE] = place;
     chunk.runs[at + SOURCE] = source;
+    this.#count(chunk.runs, at, 1);
     return true;
   }
 
@@ -173,6 +196,7 @@ export class Extents {
     }
     grow(chunk);
     putRun(chunk, chunk.count++, start, length, place, source);
+    this.#live.count(length, place, source, 1);
     this.allocated += length;
   }
 
@@ -189,6 +213,7 @@ export class Extents {
     grow(chunk);
     chunk.runs.copyWithin((i + 1) * WIDTH, i * WIDTH, chunk.count * WIDTH);
     putRun(chunk, i, start, length, place, source);
+    this.#live.count(length, place, source, 1);
     chunk.count++;
     this.allocated += length;
   }
@@ -209,7 +234,9 @@ export class Extents {
     const runStart = chunk.runs[at]!;
     const source = chunk.runs[at + SOURCE]!;
     const place = chunk.runs[at + PLACE]!;
+    this.#count(chunk.runs, at, -1);
     chunk.runs[at + LENGTH] = start - runStart;
+    this.#count(chunk.runs, at, 1);
     this.allocated -= runEnd - start;
     if (runEnd <= end) return;
     const cut = end - runStart;
@@ -218,17 +245,26 @@ export class Extents {
 
   #cutFront(chunk: Chunk, at: number, cut: number): void {
     const source = chunk.runs[at + SOURCE]!;
+    this.#count(chunk.runs, at, -1);
     chunk.runs[at] = chunk.runs[at]! + cut;
     chunk.runs[at + LENGTH] = chunk.runs[at + LENGTH]! - cut;
     chunk.runs[at + PLACE] = shiftPlace(chunk.runs[at + PLACE]!, source, cut);
     chunk.runs[at + SOURCE] = shiftSource(source, cut);
+    this.#count(chunk.runs, at, 1);
     this.allocated -= cut;
+  }
+
+  #count(runs: Float64Array, at: number, sign: 1 | -1): void {
+    this.#live.count(runs[at + LENGTH]!, runs[at + PLACE]!, runs[at + SOURCE]!, sign);
   }
 
   /** Removes runs [from, to) of a chunk, and the chunk when it becomes empty. `to` may point at a run that only ends later. */
   #removeRuns(c: number, from: number, to: number): void {
     const chunk = this.#chunks[c]!;
-    for (let i = from; i < to; i++) this.allocated -= chunk.runs[i * WIDTH + LENGTH]!;
+    for (let i = from; i < to; i++) {
+      this.#count(chunk.runs, i * WIDTH, -1);
+      this.allocated -= chunk.runs[i * WIDTH + LENGTH]!;
+    }
     chunk.runs.copyWithin(from * WIDTH, to * WIDTH, chunk.count * WIDTH);
     chunk.count -= to - from;
     if (chunk.count === 0 && this.#chunks.length > 1) this.#chunks.splice(c, 1);

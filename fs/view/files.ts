@@ -4,7 +4,7 @@ import type { Log } from '../log/log.ts';
 import { applyWrite, withoutSuid } from './apply.ts';
 import * as E from './entries.ts';
 import { FsError } from './error.ts';
-import { deltaOf, isLog, lowerIno, payloadBytesOf, ZEROS } from './extents.ts';
+import { deltaOf, isLog, lowerIno, payloadBytesOf, ZEROS } from './run-source.ts';
 import { type Journal, logError } from './journal.ts';
 import { FIRST_NEW_INO, isDirectory, isRegular, Node } from './node.ts';
 import type { State } from './state.ts';
@@ -109,7 +109,16 @@ export class Files {
       const delta = this.#lastBytes;
       this.#lastBytes += length;
       this.#lastEnd += length;
-      applyWrite(this.#state, found as Node, offset, length, place, delta, this.#lastBytes, journal.entry);
+      applyWrite(
+        this.#state,
+        this.#state.materialize(ino),
+        offset,
+        length,
+        place,
+        delta,
+        this.#lastBytes,
+        journal.entry,
+      );
       return length;
     }
     const fields = journal.begin(E.WRITE, flags);

@@ -3,10 +3,11 @@ import { PgError } from '../../mdm/error.ts';
 import { isDiskFull } from '../log/disk.ts';
 import { LogFollower } from '../log/follow.ts';
 import { apply } from './apply.ts';
-import { restoreState, serializeState } from './checkpoint.ts';
+import { restoreState } from './checkpoint.ts';
 import { FieldReader } from './entries.ts';
 import { PastStates } from './past.ts';
 import { State } from './state.ts';
+import { serializeState } from './state-walk.ts';
 
 /** With less than this behind its checkpoint a log is replayed in no time. */
 const CHECKPOINT_BYTES = 1 << 20;

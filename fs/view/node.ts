@@ -1,6 +1,7 @@
 import type { LowerInode } from '../../layers/tree.ts';
 import { Directory } from './directory.ts';
 import type { Extents } from './extents.ts';
+import { LiveSectors } from './live-sectors.ts';
 import type { Attr } from './view.ts';
 
 export const S_IFMT = 0o170000;
@@ -45,6 +46,8 @@ export class Node {
   extents: Extents | undefined = undefined;
   symlink: Uint8Array | undefined = undefined;
   xattrs: Map<string, Uint8Array> | undefined = undefined;
+  /** The last walk (state-walk.ts) that needs nothing of it any more. */
+  walked = 0;
 
   constructor(
     ino: number,
@@ -80,6 +83,16 @@ export class Node {
     if (lower.symlink !== undefined) node.symlink = lower.symlink;
     if (lower.xattrs !== undefined && lower.xattrs.size > 0) node.xattrs = new Map(lower.xattrs);
     return node;
+  }
+
+  /** A copy that does not change with it. */
+  frozen(): Node {
+    const { ino, mode, nlink, uid, gid, rdev } = this;
+    const copy = Object.assign(new Node(ino, mode, nlink, uid, gid, rdev, 0, 0), this);
+    copy.dir = this.dir?.frozen();
+    copy.extents = this.extents?.frozen(new LiveSectors());
+    if (this.xattrs !== undefined) copy.xattrs = new Map(this.xattrs);
+    return copy;
   }
 
   touchCtime(sec: number, nsec: number): void {

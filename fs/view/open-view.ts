@@ -1,21 +1,25 @@
 import { statfsSync } from 'node:fs';
 import type { Tree } from '../../layers/tree.ts';
 import type { Store } from '../../store/store.ts';
+import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
 import type { Log, Position } from '../log/log.ts';
 import { getxattr, listxattr, readlink, removexattr, setattr, setxattr, touchAtime } from './attributes.ts';
 import { changesOf } from './changes.ts';
-import { restoreState, serializeState } from './checkpoint.ts';
+import { restoreState } from './checkpoint.ts';
 import { FsError, isFsError } from './error.ts';
 import { Files } from './files.ts';
 import { Journal, logError } from './journal.ts';
 import { create, link, list, rename, resolve, unlink } from './namespace.ts';
 import { attrOfLower, attrOfNode, isRegular, Node, PERMISSIONS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './node.ts';
 import { State } from './state.ts';
-import type { Attr, Caller, Change, SetAttr, StatFs, View, ViewStats } from './view.ts';
+import { serializeState, StateWalk } from './state-walk.ts';
+import type { Attr, Caller, Change, OnlineCheckpoint, SetAttr, StatFs, View, ViewStats } from './view.ts';
 
 /** A checkpoint pays once this much log lies behind the last one, and some times what the checkpoint itself takes. */
 const CHECKPOINT_BYTES = 64 << 20;
 const CHECKPOINT_RATIO = 4;
+/** After one another is not tried before so much more was written. */
+const RETRY_BYTES = 16 << 20;
 /** At the end one pays for less: it is what the next mount need not replay. */
 const LAST_CHECKPOINT_BYTES = 1 << 20;
 
@@ -43,6 +47,8 @@ class LogView implements View {
   #closed = false;
   /** What the last checkpoint took. */
   #checkpointBytes = 0;
+  /** None is due before the log has this size: the last one may have failed. */
+  #retryAt = 0;
 
   constructor(state: State, journal: Journal, store: Store) {
     this.#state = state;
@@ -219,9 +225,33 @@ class LogView implements View {
     }, undefined);
   }
 
+  beginCheckpoint(): OnlineCheckpoint | undefined {
+    return this.#withLog((log) => {
+      if (log.readOnly) return undefined;
+      const { mark, rotates } = log.beginCheckpoint();
+      const walk = new StateWalk(this.#state);
+      return {
+        mark,
+        rotates,
+        step: (budgetMs: number) => walk.step(budgetMs),
+        take: () => walk.take(),
+        stop: () => walk.stop(),
+      };
+    }, undefined);
+  }
+
+  checkpointEnded(named: NamedCheckpoint | null): void {
+    this.#withLog((log) => {
+      this.#retryAt = log.size + RETRY_BYTES;
+      if (named === null) return;
+      this.#checkpointBytes = named.bytes;
+      log.checkpointInstalled(named);
+    }, undefined);
+  }
+
   checkpointDue(): boolean {
     const log = this.#journal.log;
-    if (log === null || log.readOnly || log.failure !== undefined) return false;
+    if (log === null || log.readOnly || log.failure !== undefined || log.size < this.#retryAt) return false;
     return log.sinceCheckpoint > Math.max(CHECKPOINT_BYTES, CHECKPOINT_RATIO * this.#checkpointBytes);
   }
 
@@ -239,12 +269,13 @@ class LogView implements View {
     return changesOf(this.#state);
   }
 
-  close(): void {
+  close(mayCheckpoint = true): void {
     const log = this.#journal.log;
     if (log === null || this.#closed) return;
     this.#closed = true;
     try {
-      if (!log.readOnly && log.failure === undefined && log.sinceCheckpoint > LAST_CHECKPOINT_BYTES) this.checkpoint();
+      const pays = mayCheckpoint && log.sinceCheckpoint > LAST_CHECKPOINT_BYTES;
+      if (pays && !log.readOnly && log.failure === undefined) this.checkpoint();
     } finally {
       log.close();
     }

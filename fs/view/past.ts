@@ -3,9 +3,10 @@ import { PgError } from '../../mdm/error.ts';
 import type { Entry } from '../log/entry.ts';
 import { type Log, openLog } from '../log/log.ts';
 import { apply } from './apply.ts';
-import { restoreState, serializeState } from './checkpoint.ts';
+import { restoreState } from './checkpoint.ts';
 import { FieldReader, ROLLBACK } from './entries.ts';
 import { State } from './state.ts';
+import { serializeState } from './state-walk.ts';
 
 /**
  * The states that a log's ROLLBACK entries go back to, found when the first of them is met in a replay: one pass finds which, one keeps each as it comes by.

@@ -1,6 +1,6 @@
 import type { LowerInode, Tree } from '../../layers/tree.ts';
 import type { ChildRef } from '../../layers/trie.ts';
-import { lowerIno, lowerSource } from './extents.ts';
+import { lowerIno, lowerSource } from './run-source.ts';
 import { FIRST_NEW_INO, isDirectory, isRegular, Node } from './node.ts';
 import type { State } from './state.ts';
 

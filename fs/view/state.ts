@@ -2,8 +2,11 @@ import type { LowerInode, Tree } from '../../layers/tree.ts';
 import assert from 'node:assert';
 import { Directory } from './directory.ts';
 import { FsError } from './error.ts';
-import { Extents, lowerSource } from './extents.ts';
+import { Extents } from './extents.ts';
+import { LiveSectors } from './live-sectors.ts';
 import { FIRST_NEW_INO, isDirectory, Node } from './node.ts';
+import { lowerSource } from './run-source.ts';
+import type { StateWalk } from './state-walk.ts';
 
 /**
  * What a container's files are now: the image's tree, and in memory the inodes that are new or were changed. It changes only through `apply` (apply.ts), so
@@ -17,6 +20,10 @@ export class State {
   readonly orphans = new Set<number>();
   /** Gives what the state was when the log had so many bytes: set by whoever replays the log, for entries that go back there. */
   past: ((size: number) => State) | undefined = undefined;
+  /** What of the log the files need. */
+  live = new LiveSectors();
+  /** Who goes through all inodes as they were at one moment, while they change. */
+  walk: StateWalk | undefined;
   readonly #changed = new Map<number, Node>();
   /** By number less FIRST_NEW_INO: small integers are cheaper keys. */
   readonly #created = new Map<number, Node>();
@@ -37,16 +44,21 @@ export class State {
     return found;
   }
 
-  /** The inode's node, made if it is an unchanged one of the image. FsError ESTALE. */
+  /** The inode's node, to be changed; made if it is an unchanged one of the image. FsError ESTALE. */
   materialize(ino: number): Node {
     const found = this.peek(ino);
-    if (found instanceof Node) return found;
+    if (found instanceof Node) {
+      this.walk?.beforeChange(found);
+      return found;
+    }
     const node = Node.ofLower(found, isDirectory(found.mode) ? (this.tree.parentOf(ino) ?? 1) : 0);
+    this.walk?.skip(node);
     this.#changed.set(ino, node);
     return node;
   }
 
   add(node: Node): void {
+    this.walk?.skip(node);
     if (node.ino < FIRST_NEW_INO) this.#changed.set(node.ino, node);
     else this.#created.set(node.ino - FIRST_NEW_INO, node);
     if (node.ino >= this.nextIno) this.nextIno = node.ino + 1;
@@ -57,17 +69,26 @@ export class State {
    * inodes without a name go.
    */
   rollBackTo(size: number): void {
-    assert(this.past !== undefined, 'whoever replays a log knows its past');
+    assert(this.past !== undefined && this.walk === undefined, 'whoever replays a log knows its past');
     const before = this.past(size);
     this.#changed.clear();
     this.#created.clear();
     this.orphans.clear();
-    for (const node of before.nodes()) if (node.nlink > 0) this.add(node);
+    this.live = before.live;
+    for (const node of before.nodes()) {
+      if (node.nlink > 0) this.add(node);
+      else node.extents?.release();
+    }
     this.nextIno = Math.max(this.nextIno, before.nextIno);
   }
 
   /** Forgets an inode that has no name. */
   drop(ino: number): void {
+    const node = this.node(ino);
+    if (node !== undefined) {
+      this.walk?.beforeChange(node);
+      node.extents?.release();
+    }
     this.orphans.delete(ino);
     if (ino < FIRST_NEW_INO) this.#changed.delete(ino);
     else this.#created.delete(ino - FIRST_NEW_INO);
@@ -106,7 +127,7 @@ export class State {
   /** The extents of a regular file, made of the image's content if they were not needed so far. */
   extents(node: Node): Extents {
     if (node.extents === undefined) {
-      node.extents = new Extents();
+      node.extents = new Extents(this.live);
       if (node.ino < FIRST_NEW_INO && node.size > 0) node.extents.set(0, node.size, 0, lowerSource(node.ino));
     }
     return node.extents;

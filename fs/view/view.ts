@@ -1,4 +1,6 @@
+import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
 import type { Position } from '../log/log.ts';
+import type { Mark } from '../log/sidecar.ts';
 
 /** What stat(2) and statx(2) answer about an inode. Times are seconds since 1970 (may be negative) and nanoseconds; `blocks` are of 512 bytes. */
 export interface Attr {
@@ -84,6 +86,19 @@ export const XATTR_REPLACE = 2;
 export interface Change {
   path: string;
   kind: 'A' | 'C' | 'D';
+}
+
+/** A checkpoint that is written a little at a time. */
+export interface OnlineCheckpoint {
+  readonly mark: Omit<Mark, 'payload'>;
+  /** Whether the checkpoint so far is to be kept as the older one. */
+  readonly rotates: boolean;
+  /** Goes on for about so long; true when all is written. */
+  step(budgetMs: number): boolean;
+  /** Pieces of the payload that were not taken yet. */
+  take(): Uint8Array<ArrayBuffer>[];
+  /** Nothing will come of it. */
+  stop(): void;
 }
 
 /** Counters for `pg stats` and for whoever decides about checkpoints. */
@@ -174,9 +189,13 @@ export interface View {
   checkpointDue(): boolean;
   /** flush, fdatasync, then writes the state to the log's checkpoint file, so that the next mount replays only what comes after. */
   checkpoint(): void;
+  /** flush, then begins a checkpoint of the state as it is now, which may change meanwhile; one at a time. Undefined on a read-only view. */
+  beginCheckpoint(): OnlineCheckpoint | undefined;
+  /** The checkpoint begun last is installed, or (null) nothing has come of it. */
+  checkpointEnded(named: NamedCheckpoint | null): void;
   stats(): ViewStats;
   /** What differs from the image, directories before their contents. */
   changes(): Iterable<Change>;
-  /** checkpoint (unless read-only), then closes the log. The view is unusable afterwards. */
-  close(): void;
+  /** Closes the log, after a checkpoint if it pays and `mayCheckpoint`. The view is unusable afterwards. */
+  close(mayCheckpoint?: boolean): void;
 }

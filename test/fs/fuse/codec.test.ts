@@ -101,6 +101,8 @@ describe('fs/fuse: the codec on literal bytes', () => {
       writeBack: () => true,
       forgetAttributes: () => {},
       attend: () => true,
+      hasWork: () => false,
+      work: () => {},
       report: assert.fail,
     };
     session = newSession(recorded.view, new Lookups(), { readOnly, writeback: true }, hooks);

@@ -271,8 +271,8 @@ describe('a log', () => {
   it('replays from a checkpoint, and from the start when that is missing, damaged or of another turn of events', () => {
     let log = openLog(dir, { create: true });
     append(log, 'before');
+    const size = log.sync();
     log.writeCheckpoint([Buffer.from('state '), Buffer.from('so far')]);
-    const size = log.size;
     append(log, 'after');
     log.close();
     log = openLog(dir);

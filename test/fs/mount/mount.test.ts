@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   closeSync,
+  existsSync,
   fstatSync,
   fsyncSync,
   mkdirSync,
@@ -109,6 +110,24 @@ describe('fs: a mount', () => {
     assert.throws(write, (error) => (error as NodeJS.ErrnoException).code === 'EIO');
     assert.equal(readFileSync(bench.path('small')).length, 32);
     assert.equal(statSync(bench.path('big')).size, 5 << 20, 'what is there can still be read');
+  });
+
+  it('writes checkpoints while it is served, and starts from one', async () => {
+    let mount = await bench.mount();
+    for (let i = 0; i < 300; i++) writeFileSync(bench.path(`file${i}`), `${i}`);
+    const asked = [mount.checkpoint(), mount.checkpoint()];
+    for (let i = 0; i < 300; i += 2) unlinkSync(bench.path(`file${i}`));
+    await Promise.all(asked);
+    await mount.checkpoint();
+    assert.ok(existsSync(join(bench.logDir, 'checkpoint')) && existsSync(join(bench.logDir, 'checkpoint.1')));
+    assert.equal(existsSync(join(bench.logDir, 'checkpoint.part')), false);
+    assert.ok((await mount.stats()).bytesSinceCheckpoint < 1000);
+    void mount.checkpoint().catch(() => undefined);
+    await mount.unmount();
+    mount = await bench.mount();
+    assert.ok((await mount.stats()).bytesSinceCheckpoint < 1000);
+    assert.equal(readdirSync(bench.at).length, 150);
+    assert.equal(readFileSync(bench.path('file299'), 'utf8'), '299');
   });
 
   it('lists what changed', async () => {

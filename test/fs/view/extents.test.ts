@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { Extents } from '../../../fs/view/extents.ts';
+import { LiveSectors } from '../../../fs/view/live-sectors.ts';
 import {
   deltaOf,
-  Extents,
   isLog,
   logSource,
   lowerIno,
   lowerSource,
   payloadBytesOf,
   ZEROS,
-} from '../../../fs/view/extents.ts';
+} from '../../../fs/view/run-source.ts';
 
 const SIZE = 2000;
 
@@ -55,7 +56,8 @@ describe('extents', () => {
   it('are what an array of bytes would be', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 700, size: 'max' }), (steps) => {
-        const extents = new Extents();
+        const live = new LiveSectors();
+        const extents = new Extents(live);
         const cells = new Cells();
         let place = 0;
         for (const [kind, { start, length }] of steps) {
@@ -78,13 +80,19 @@ describe('extents', () => {
         }
         assert.deepEqual(cellsOf(extents), cells.cells);
         assert.equal(extents.allocated, cells.cells.filter((cell) => cell !== 'hole').length);
+        const counted = new LiveSectors();
+        for (const [, length, at, source] of extents.runs()) counted.count(length, at, source, 1);
+        assert.deepEqual([live.total, live.sectors()], [counted.total, counted.sectors()]);
+        assert.deepEqual(cellsOf(extents.frozen(new LiveSectors())), cells.cells);
+        extents.release();
+        assert.deepEqual([live.total, live.sectors()], [0, []]);
       }),
       { numRuns: 150 },
     );
   });
 
   it('join what is written one after another while the entry grows, also over older runs', () => {
-    const extents = new Extents();
+    const extents = new Extents(new LiveSectors());
     for (let i = 0; i < 10; i++) extents.set(i * 100, 100, 5000 + i * 1000, logSource(0, 100));
     assert.equal(extents.count, 10);
     for (let i = 0; i < 10; i++) extents.set(i * 100, 100, 90_000 + i * 100, logSource(i * 100, (i + 1) * 100));
@@ -95,7 +103,7 @@ describe('extents', () => {
   });
 
   it('hold a million runs, found and replaced one by one', () => {
-    const extents = new Extents();
+    const extents = new Extents(new LiveSectors());
     for (let i = 0; i < 1_000_000; i++)
       extents.set(((i * 7919) % 1_000_000) * 8192, 8192, i * 9000, logSource(0, 8192));
     assert.equal(extents.count, 1_000_000);
