@@ -28,9 +28,9 @@ export class PastStates {
   /** The state that the log's first `size` bytes made; the caller's to change. PgError LOG_CORRUPT when nothing goes back there, or it is not there any more. */
   at(size: number): State {
     this.#kept ??= this.#keepAll();
-    const payload = this.#kept.get(size);
-    if (payload === undefined)
-      throw new PgError('LOG_CORRUPT', `${this.#dir}/log goes back to byte ${size}, which is no place in it`);
+    // Whoever replays from before the checkpoint meets entries that the pass from there does not.
+    const payload = this.#kept.get(size) ?? this.#before(size);
+    this.#kept.set(size, payload);
     return restored(this.#tree, payload);
   }
 
@@ -71,6 +71,8 @@ export class PastStates {
   /** A state from before the checkpoint that this replay starts from. */
   #before(size: number): Buffer {
     return this.#withLog(size, (log) => {
+      if (log.written !== size)
+        throw new PgError('LOG_CORRUPT', `${this.#dir}/log goes back to byte ${size}, which is no place in it`);
       const state = log.checkpoint === undefined ? new State(this.#tree) : restored(this.#tree, log.checkpoint.payload);
       const past = new PastStates(this.#tree, this.#dir, size);
       state.past = (earlier) => past.at(earlier);
