@@ -9,7 +9,15 @@ import { formatReference, parseImageName } from '../reference.ts';
 import { detectCompression } from './decompress.ts';
 import { digestOf, isDigest, verified, verifyDigest } from './digest.ts';
 import { missing } from './files.ts';
-import { configPlatform, DOCUMENT_BYTES_MAX, invalid, parseConfig, parseJson, requirePlatform } from './manifest.ts';
+import {
+  configPlatform,
+  DOCUMENT_BYTES_MAX,
+  invalid,
+  LAYERS_MAX,
+  parseConfig,
+  parseJson,
+  requirePlatform,
+} from './manifest.ts';
 import { OciLayoutSource, readLayoutIndex } from './oci-layout.ts';
 import type { Platform } from './platform.ts';
 import type { ImageConfig, ImageSource, LayerBlob, ManifestDocument, SourceImage } from './source.ts';
@@ -109,6 +117,12 @@ export class DockerArchiveSource implements ImageSource {
 
   async #layers(saved: SavedImage, config: ImageConfig, what: string): Promise<LayerBlob[]> {
     const diffIds = config.rootfs.diff_ids;
+    if (saved.layers.length > LAYERS_MAX) {
+      throw invalid(
+        `manifest.json of ${what}`,
+        `it lists ${saved.layers.length} layers; at most ${LAYERS_MAX} are read`,
+      );
+    }
     if (saved.layers.length !== diffIds.length) {
       throw invalid(`manifest.json of ${what}`, `it has ${saved.layers.length} layers, the config ${diffIds.length}`);
     }

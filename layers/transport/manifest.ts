@@ -6,6 +6,7 @@
  */
 import { PgError } from '../../mdm/error.ts';
 import { digestOf, isDigest, splitDigest, verifyBytes } from './digest.ts';
+import { parseStrictJson } from './strict-json.ts';
 import { formatPlatform, hostPlatform, platformFitness, type Platform } from './platform.ts';
 import type { ImageConfig, LayerBlob, SourceImage, SourceIndex } from './source.ts';
 
@@ -15,7 +16,7 @@ import type { ImageConfig, LayerBlob, SourceImage, SourceIndex } from './source.
  */
 export const DOCUMENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Docker stops at 127, podman at 500. */
-const LAYERS_MAX = 1000;
+export const LAYERS_MAX = 1000;
 const INDEX_DEPTH_MAX = 4;
 
 export const INDEX_TYPES: readonly string[] = [
@@ -65,9 +66,9 @@ type Json = Record<string, unknown>;
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   if (bytes.length > DOCUMENT_BYTES_MAX) throw tooLarge(what, bytes.length);
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return parseStrictJson(bytes);
   } catch (cause) {
-    throw invalid(what, 'it is not JSON', cause);
+    throw invalid(what, cause instanceof RangeError ? cause.message : 'it is not JSON', cause);
   }
 }
 

@@ -11,16 +11,16 @@ const COMPONENT = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/;
 const SYSTEMS = ['linux', 'windows', 'darwin', 'macos', 'freebsd'];
 
 /** Names people use, and what Go calls them (containerd platforms/database.go normalises the same ones). */
-const ARCHITECTURES: Readonly<Record<string, readonly [architecture: string, variant?: string]>> = {
-  i386: ['386'],
-  ia32: ['386'],
-  x64: ['amd64'],
-  x86_64: ['amd64'],
-  'x86-64': ['amd64'],
-  aarch64: ['arm64'],
-  armhf: ['arm', 'v7'],
-  armel: ['arm', 'v6'],
-};
+const ARCHITECTURES = new Map<string, readonly [architecture: string, variant?: string]>([
+  ['i386', ['386']],
+  ['ia32', ['386']],
+  ['x64', ['amd64']],
+  ['x86_64', ['amd64']],
+  ['x86-64', ['amd64']],
+  ['aarch64', ['arm64']],
+  ['armhf', ['arm', 'v7']],
+  ['armel', ['arm', 'v6']],
+]);
 
 /** The platform of this machine, as an image names it. */
 export function hostPlatform(): Platform {
@@ -75,7 +75,7 @@ function armLevel(variant: string | undefined): number {
 
 function normalise(os: string, architecture: string, variant: string | undefined): Platform {
   const lower = architecture.toLowerCase();
-  const [name, impliedVariant] = ARCHITECTURES[lower] ?? [lower];
+  const [name, impliedVariant] = ARCHITECTURES.get(lower) ?? [lower];
   let chosen = (variant === '' ? undefined : variant?.toLowerCase()) ?? impliedVariant;
   if (chosen !== undefined && /^\d+$/.test(chosen)) chosen = `v${chosen}`;
   if (name === 'arm' && chosen === undefined) chosen = 'v7';

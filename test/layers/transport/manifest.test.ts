@@ -49,6 +49,10 @@ describe('platforms', () => {
     assert.equal(formatPlatform(parsePlatform('linux/arm/6')), 'linux/arm/v6');
     assert.equal(hostPlatform().os, 'linux');
   });
+  it('takes words that every object has for what they are', () => {
+    for (const word of ['constructor', 'toString', '__proto__', 'valueOf', 'hasOwnProperty'])
+      assert.equal(platformFitness(hostPlatform(), { os: 'linux', architecture: word, variant: word }), 0);
+  });
   it('refuses nonsense', async () => {
     for (const text of ['', 'a/b/c/d', 'linux/', '/amd64', 'linux/am d', '../x'])
       await fails(() => parsePlatform(text), 'PLATFORM_INVALID');
@@ -114,6 +118,18 @@ describe('image documents', () => {
     await fails(() => parseDocument(Buffer.from('{'), null, 'M'), 'DOCUMENT_INVALID');
     await fails(() => parseDocument(Buffer.from([0x22, 0xff, 0x22]), null, 'M'), 'DOCUMENT_INVALID');
     await fails(() => parseDocument(Buffer.from('['.repeat(100_000)), null, 'M'), 'DOCUMENT_INVALID');
+  });
+
+  it('reads no document in two ways', async () => {
+    const half = '"schemaVersion":2,"config":{"mediaType":"x","digest":"x","size":1}';
+    const twice = await fails(
+      () => parseDocument(Buffer.from(`{${half},"layers":[],"layers":[]}`), null, 'M'),
+      'DOCUMENT_INVALID',
+    );
+    assert.match(twice.message, /'layers' twice/);
+    await fails(() => parseDocument(Buffer.from(`{${half},"layers":[],"Layers":[]}`), null, 'M'), 'DOCUMENT_INVALID');
+    const deep = `{"rootfs":{"type":"layers","diff_ids":[]},"x":${'['.repeat(2000)}${']'.repeat(2000)}}`;
+    await fails(() => parseConfig(Buffer.from(deep), 'C'), 'DOCUMENT_INVALID');
   });
 
   it('lets no path into a digest', async () => {
