@@ -22,6 +22,7 @@ import { formatReference, parseImageName, parseReference, repositoryName } from 
 import { openLayerTar } from './transport/decompress.ts';
 import { openSource, splitTransport } from './transport/open.ts';
 import { formatPlatform, parsePlatform, type Platform, platformFitness } from './transport/platform.ts';
+import type { UnpackLimit } from './transport/unpack-limit.ts';
 import type { BareNameOrigin, ImageSource, LayerBlob, SourceImage } from './transport/source.ts';
 
 /** Layers read at the same time: one is applied, others are fetched and unpacked meanwhile. */
@@ -36,6 +37,8 @@ export interface ImportOptions {
   name?: string;
   /** What is done so that compressed blobs can come out again as they came. Default `keep`. */
   keepBlobs?: KeepBlobs;
+  /** How far a compressed blob or archive may unpack. Default UNPACK_LIMIT. */
+  unpack?: UnpackLimit;
   progress?: ProgressSink;
   signal?: AbortSignal;
 }
@@ -82,6 +85,7 @@ export async function importImage(store: Store, source: string, options: ImportO
     ...(platform === undefined ? {} : { platform }),
     ...(progress === undefined ? {} : { progress }),
     ...(signal === undefined ? {} : { signal }),
+    ...(options.unpack === undefined ? {} : { unpack: options.unpack }),
   });
   try {
     return await importFrom(store, opened, options);
@@ -165,7 +169,7 @@ async function importLayers(
     const bring = (blob: LayerBlob): Promise<Ingested | LayerRecord> => {
       const keeper = new BlobKeeper(writer, options.keepBlobs ?? 'keep', blob);
       if (loadLayer(store, blob.diffId) === undefined) keepers.push(keeper);
-      return bringLayer(store, writer, stack, source, blob, keeper, signal, options.progress);
+      return bringLayer(store, writer, stack, source, blob, keeper, signal, options);
     };
     const layers = await eachLayer(image.layers, bring, () => stop.abort());
     await writer.flush();
@@ -226,7 +230,7 @@ async function bringLayer(
   blob: LayerBlob,
   keeper: BlobKeeper,
   signal: AbortSignal,
-  progress: ProgressSink | undefined,
+  { progress, unpack }: ImportOptions,
 ): Promise<Ingested | LayerRecord> {
   const known = loadLayer(store, blob.diffId);
   const id = `${blob.index}:${blob.digest ?? blob.diffId}`;
@@ -242,7 +246,11 @@ async function bringLayer(
       describe: () => source.describe(),
       openBlob: (layer: LayerBlob, signal?: AbortSignal) => keeper.blob(source.openBlob(layer, signal)),
     };
-    const tar = openLayerTar(kept, blob, { signal, onBlobBytes: (bytes) => progress?.advance(id, bytes) });
+    const tar = openLayerTar(kept, blob, {
+      signal,
+      onBlobBytes: (bytes) => progress?.advance(id, bytes),
+      ...(unpack === undefined ? {} : { limit: unpack }),
+    });
     const what = `layer ${blob.index + 1} (${blob.digest ?? blob.diffId}) of ${source.describe()}`;
     const ingested = await ingestLayer(writer, stack, blob.index, blob.diffId, keeper.tar(tar.bytes), what);
     progress?.done(id);

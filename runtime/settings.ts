@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { UNPACK_LIMIT } from '../layers/transport/unpack-limit.ts';
 import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 
@@ -19,6 +20,8 @@ export interface Settings {
   prices: Prices | null;
   /** What `pg import` does so that compressed blobs can be exported and pushed as they came. */
   keepBlobs: 'none' | 'rebuild' | 'keep';
+  /** How far a compressed layer or archive may unpack (layers/transport/unpack-limit.ts). */
+  unpack: { freeBytes: number; ratio: number };
 }
 
 const RESOURCES = ['accesses', 'read', 'written', 'compute'] as const;
@@ -28,7 +31,7 @@ export const settingsPath = (roots: Roots): string => join(roots.config, 'config
 /** The settings of this installation; without a file, the defaults. PgError('BAD_CONFIG') names the file and what is wrong in it. */
 export async function readSettings(roots: Roots): Promise<Settings> {
   const path = settingsPath(roots);
-  const settings: Settings = { runtime: 'runc', prices: null, keepBlobs: 'keep' };
+  const settings: Settings = { runtime: 'runc', prices: null, keepBlobs: 'keep', unpack: { ...UNPACK_LIMIT } };
   if (!existsSync(path)) return settings;
   // Loaded only here: most installations have no such file, and every `pg run` comes by.
   const { parse } = await import('smol-toml');
@@ -47,10 +50,22 @@ export async function readSettings(roots: Roots): Promise<Settings> {
       if (value !== 'none' && value !== 'rebuild' && value !== 'keep')
         throw bad("keep_blobs is 'none', 'rebuild' or 'keep'");
       settings.keepBlobs = value;
-    } else if (key === 'prices') settings.prices = pricesOf(value, bad);
+    } else if (key === 'unpack') settings.unpack = unpackOf(value, bad);
+    else if (key === 'prices') settings.prices = pricesOf(value, bad);
     else throw bad(`there is no setting '${key}'`);
   }
   return settings;
+}
+
+function unpackOf(value: unknown, bad: (what: string) => PgError): Settings['unpack'] {
+  const unpack = { ...UNPACK_LIMIT };
+  if (typeof value !== 'object' || value === null) throw bad('unpack is a table');
+  for (const [key, number] of Object.entries(value)) {
+    if (key !== 'free' && key !== 'ratio') throw bad(`unpack has free and ratio, not '${key}'`);
+    if (typeof number !== 'number' || !(number >= 0)) throw bad(`unpack.${key} is a number, 0 or more`);
+    unpack[key === 'free' ? 'freeBytes' : 'ratio'] = number;
+  }
+  return unpack;
 }
 
 function pricesOf(value: unknown, bad: (what: string) => PgError): Prices {

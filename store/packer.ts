@@ -38,6 +38,8 @@ export interface Item {
   filled: number;
   /** Known once it has been hashed. */
   root?: Uint8Array;
+  /** It shares no pack with others. */
+  readonly apart?: boolean;
   /** Where it is in the store, once that is decided. */
   extents?: readonly Extent[];
   /** What the content may be recognised by (anchors.ts), once it has been hashed. */

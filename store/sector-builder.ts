@@ -132,7 +132,7 @@ export class SectorBuilder {
   }
 
   private tryPlace(item: Item): Pack | undefined {
-    const whole = item.size === SECTOR_BYTES;
+    const whole = item.size === SECTOR_BYTES || item.apart === true;
     let pack = whole ? undefined : this.openPacks.find((candidate) => candidate.place(item));
     if (!pack) {
       if (!whole && this.openPacks.length === OPEN_PACKS) this.close(this.fullest());

@@ -41,7 +41,10 @@ export class ContentSink implements ItemOwner {
   private readonly resolve: (ref: ContentRef) => void;
   private readonly reject: (error: Error) => void;
 
-  constructor(size: number, builder: SectorBuilder) {
+  private readonly apart: boolean;
+
+  constructor(size: number, builder: SectorBuilder, apart = false) {
+    this.apart = apart;
     assert.ok(Number.isSafeInteger(size) && size >= 0, `content size ${size}`);
     this.size = size;
     this.builder = builder;
@@ -125,7 +128,8 @@ export class ContentSink implements ItemOwner {
   }
 
   private newItem(): Item {
-    const item = { size: Math.min(SECTOR_BYTES, this.size - this.written), offset: 0, filled: 0, owner: this };
+    const size = Math.min(SECTOR_BYTES, this.size - this.written);
+    const item = { size, offset: 0, filled: 0, owner: this, apart: this.apart };
     this.items.push(item);
     return item;
   }
@@ -158,6 +162,15 @@ export class ContentWriter {
   add(size: number): ContentSink {
     this.builder.check();
     return new ContentSink(size, this.builder);
+  }
+
+  /**
+   * As `add`, for a content whose bytes come only as others are written: it shares no sector with those, which would
+   * wait for it.
+   */
+  addApart(size: number): ContentSink {
+    this.builder.check();
+    return new ContentSink(size, this.builder, true);
   }
 
   /**

@@ -46,7 +46,7 @@ Prints the image's id (with --all-platforms, the digest of the index). An image 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Import);
     const roots = this.roots(flags);
-    const { keepBlobs } = await readSettings(roots);
+    const { keepBlobs, unpack } = await readSettings(roots);
     const name = args.name ?? flags.name;
     const onErrors = (write: typeof this.errorEvents): void => void (this.errorEvents = write);
     await transfer(roots, flags, onErrors, 'nothing was imported', async ({ store, progress, signal, say }) => {
@@ -54,6 +54,7 @@ Prints the image's id (with --all-platforms, the digest of the index). An image 
         progress,
         signal,
         keepBlobs,
+        unpack,
         ...(flags.platform === undefined ? {} : { platform: flags.platform }),
         ...(flags.from === undefined ? {} : { from: flags.from as BareNameOrigin }),
         ...(name === undefined ? {} : { name }),

@@ -84,7 +84,7 @@ export class BlobKeeper {
       return;
     }
     this.#state = 'kept';
-    this.#sink = this.#writer.add(this.#layer.sizeBytes);
+    this.#sink = this.#writer.addApart(this.#layer.sizeBytes);
     for (const piece of held) await this.#sink.write(piece);
   }
 }

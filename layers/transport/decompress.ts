@@ -10,18 +10,28 @@ import { createHash, type Hash } from 'node:crypto';
 import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import { PgError, isPgError } from '../../mdm/error.ts';
 import { digestMismatch, splitDigest } from './digest.ts';
+import { limited, UNPACK_LIMIT, type UnpackLimit } from './unpack-limit.ts';
 import type { ImageSource, LayerBlob } from './source.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
 
 /** Bytes per piece of unpacked output. */
 const OUTPUT_BYTES = 512 * 1024;
-const MAGIC_BYTES = 4;
+const MAGIC_BYTES = 10;
+/** Others that docker unpacks, or that people try (their first bytes, in hex). */
+const OTHERS: readonly (readonly [name: string, magic: RegExp])[] = [
+  ['xz', /^fd377a585a00/],
+  ['bzip2', /^425a683.314159265359/],
+  ['lz4', /^04224d18/],
+  ['lzip', /^4c5a495001/],
+];
 
 export interface LayerTarOptions {
   signal?: AbortSignal;
   /** Told of every piece of the stored blob as it is taken: drives a bar of `layer.sizeBytes`. */
   onBlobBytes?: (bytes: number) => void;
+  /** How far it may unpack. Default UNPACK_LIMIT. */
+  limit?: UnpackLimit;
 }
 
 /** A layer being read: `bytes` once, from front to back. */
@@ -36,8 +46,8 @@ export interface LayerTar {
 
 /**
  * Opens a layer's tar: blob verified (digest, size), decompressed by its first bytes, verified again (DiffID, code
- * DIGEST_MISMATCH). A blob that does not unpack is BLOB_DAMAGED. How much may come out is for the caller to limit: stop
- * reading and all is closed.
+ * DIGEST_MISMATCH). A blob that does not unpack is BLOB_DAMAGED, one that unpacks too far UNPACKS_TOO_FAR. Stop reading
+ * and all is closed.
  */
 export function openLayerTar(
   source: Pick<ImageSource, 'openBlob' | 'describe'>,
@@ -51,7 +61,8 @@ export function openLayerTar(
     const what = `layer ${layer.index + 1} (${layer.digest ?? layer.diffId}) of ${source.describe()}`;
     try {
       const blob = counted(source.openBlob(layer, signal), options.onBlobBytes);
-      const unpacked = decompressed(blob, what, (compression) => (tar.compression = compression));
+      const whole = decompressed(blob, what, (compression) => (tar.compression = compression));
+      const unpacked = limited(whole, () => layer.sizeBytes, options.limit ?? UNPACK_LIMIT, what);
       let hash: Hash | null = null;
       const { algorithm } = splitDigest(layer.diffId, what);
       for await (const chunk of unpacked) {
@@ -96,6 +107,7 @@ export async function* decompressed(
   try {
     const head = await takeHead(iterator);
     const compression = detectCompression(head);
+    if (compression === 'none') refuseOthers(head, what);
     onDetected?.(compression);
     const whole = prepended(head, iterator);
     if (compression === 'none') yield* whole;
@@ -104,6 +116,15 @@ export async function* decompressed(
     // Not awaited: it waits for a read under way, which may be a stalled network; the signal of the owner ends that.
     iterator.return?.().catch(() => undefined);
   }
+}
+
+function refuseOthers(head: Uint8Array, what: string): void {
+  const hex = Buffer.from(head).toString('hex');
+  const other = OTHERS.find(([, magic]) => magic.test(hex));
+  if (other === undefined) return;
+  throw new PgError('COMPRESSION_UNKNOWN', `${what} is compressed with ${other[0]}, which pg does not unpack`, {
+    hint: 'pack the image again: skopeo copy --dest-compress-format gzip ...',
+  });
 }
 
 async function takeHead(iterator: AsyncIterator<Uint8Array>): Promise<Uint8Array> {

@@ -7,6 +7,7 @@
  */
 import type { ProgressSink } from '../progress.ts';
 import type { Platform } from './platform.ts';
+import type { UnpackLimit } from './unpack-limit.ts';
 
 export type TransportName =
   | 'docker-archive'
@@ -129,6 +130,8 @@ export interface SourceOptions {
   /** Told of preparations that take long: reading a whole archive out of an engine, unpacking a compressed one. */
   progress?: ProgressSink;
   signal?: AbortSignal;
+  /** How far a compressed archive may unpack. Default UNPACK_LIMIT (unpack-limit.ts). */
+  unpack?: UnpackLimit;
   /** Where such copies go (nameless files, gone with the process). Default /var/tmp. */
   tempDir?: string;
   /** Where DOCKER_HOST, REGISTRY_AUTH_FILE, HOME and so on are read. Default process.env. */

@@ -13,6 +13,7 @@ import type { ProgressSink } from '../progress.ts';
 import { decompressed, detectCompression } from './decompress.ts';
 import { missing, readExactly, readRange, unreadable, type FileSet } from './files.ts';
 import { tooLarge } from './manifest.ts';
+import { limited, UNPACK_LIMIT, type UnpackLimit } from './unpack-limit.ts';
 import { spool } from './spool.ts';
 
 const BLOCK_BYTES = 512;
@@ -27,6 +28,7 @@ export interface ArchiveOptions {
   tempDir?: string;
   progress?: ProgressSink;
   signal?: AbortSignal;
+  unpack?: UnpackLimit;
 }
 
 /** Files of a tar archive that lies in `handle`. Closing it closes the handle. */
@@ -130,6 +132,7 @@ async function unpackArchive(
   const { progress, tempDir, signal } = options;
   const id = `archive:${path}`;
   progress?.start(id, `reading ${posix.basename(path)}`, sizeBytes);
+  let taken = 0;
   async function* packed(): AsyncGenerator<Uint8Array> {
     for (;;) {
       signal?.throwIfAborted();
@@ -137,10 +140,14 @@ async function unpackArchive(
       const { bytesRead } = await handle.read(chunk, 0, chunk.length, null);
       if (bytesRead === 0) return;
       progress?.advance(id, bytesRead);
+      taken += bytesRead;
       yield chunk.subarray(0, bytesRead);
     }
   }
-  const copied = await spool(decompressed(packed(), path), tempDir);
+  const whole = decompressed(packed(), path);
+  // What comes through a pipe says no size: what has come of it so far counts.
+  const within = limited(whole, () => sizeBytes ?? taken, options.unpack ?? UNPACK_LIMIT, path);
+  const copied = await spool(within, tempDir);
   progress?.done(id);
   return copied;
 }

@@ -1,7 +1,7 @@
 /** Layers made to do harm: a stated end for each, nothing outside, and a store that is as it was. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { importImage } from '../../layers/import.ts';
@@ -344,6 +344,46 @@ describe('layers made to do harm', function () {
       listing,
     );
     removeImage(store, second.image.id, () => []);
+    await unharmed();
+  });
+
+  it('taken: headers that wait for a small content, in a blob that is kept', async () => {
+    // The name of `x` is known when its sector is sealed; the blob's own bytes, kept as they are, must not be in that one.
+    const headers = some([{ name: 'y', pax: [['comment', 'z'.repeat(900_000)]] }]);
+    const layer = packed([headerOf('x', 3), [Buffer.from('abc'.padEnd(512, '\0')), 1], [headers, 80], END]);
+    const { image } = await importImage(store, await source([layer]));
+    removeImage(store, image.id, () => []);
+    await unharmed();
+  });
+
+  for (const packing of ['gzip', 'zstd'] as const) {
+    it(`refused: a bomb of ${packing}, as a layer and as an archive`, async () => {
+      const bomb = packed([headerOf('x', 64 << 20), [Buffer.alloc(1 << 20), 64], END], packing);
+      const unpack = { freeBytes: 1 << 20, ratio: 2 };
+      const layout = await source([bomb]);
+      const isBomb = (error: unknown): boolean =>
+        isPgError(error, 'UNPACKS_TOO_FAR') && /unpack to more than/.test(error.message);
+      await assert.rejects(importImage(store, layout, { unpack }), isBomb);
+      const archive = join(dir, `bomb.${packing}`);
+      writeFileSync(archive, bomb.blob);
+      await assert.rejects(importImage(store, `docker-archive:${archive}`, { unpack }), isBomb);
+      await unharmed();
+      const { image } = await importImage(store, layout);
+      assert.equal(image.size, 64 << 20);
+      removeImage(store, image.id, () => []);
+    });
+  }
+
+  it('refused: layers packed as pg does not unpack, saying so', async () => {
+    for (const [name, bytes] of [
+      ['xz', Buffer.from('fd377a585a0000', 'hex')],
+      ['bzip2', Buffer.from('BZh91AY&SY')],
+      ['lz4', Buffer.from('04224d1864', 'hex')],
+    ] as const) {
+      const layer = blobOf(Buffer.concat([bytes, noise(1000, 3)]));
+      const failed = importImage(store, await source([layer]));
+      await assert.rejects(failed, (error) => isPgError(error, 'COMPRESSION_UNKNOWN') && error.message.includes(name));
+    }
     await unharmed();
   });
 
