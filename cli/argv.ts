@@ -24,6 +24,7 @@ export function takeGlobals(words: readonly string[], env: NodeJS.ProcessEnv): s
 export const SWITCHES: Record<string, { long: string[]; short: string }> = {
   run: {
     long: [
+      'atomic',
       'detach',
       'init',
       'interactive',
@@ -40,7 +41,7 @@ export const SWITCHES: Record<string, { long: string[]; short: string }> = {
     short: 'diPqt',
   },
   create: {
-    long: ['init', 'interactive', 'privileged', 'publish-all', 'quiet', 'read-only', 'rm', 'tty', 'help'],
+    long: ['atomic', 'init', 'interactive', 'privileged', 'publish-all', 'quiet', 'read-only', 'rm', 'tty', 'help'],
     short: 'iPqt',
   },
   exec: { long: ['detach', 'interactive', 'privileged', 'tty', 'help'], short: 'dit' },

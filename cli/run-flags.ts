@@ -5,6 +5,7 @@ const many = { multiple: true, multipleNonGreedy: true } as const;
 /** The flags that `pg run` and `pg create` have in common: docker's. */
 export const runFlags = {
   'add-host': Flags.string({ ...many, description: 'one more line of /etc/hosts', helpValue: 'NAME:ADDRESS' }),
+  atomic: Flags.boolean({ description: 'keep what it writes only if it exits 0: all of it, or nothing' }),
   'cap-add': Flags.string({ ...many, description: 'add a Linux capability', helpValue: 'CAP' }),
   'cap-drop': Flags.string({ ...many, description: 'drop a Linux capability', helpValue: 'CAP' }),
   cidfile: Flags.string({ description: 'write the container id to this file', helpValue: 'FILE' }),

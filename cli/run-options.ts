@@ -214,6 +214,7 @@ export function createOptions(flags: RunFlags, command: string[]): CreateOptions
     readOnly: flags['read-only'] ?? false,
     privileged: flags.privileged ?? false,
     init: flags.init ?? false,
+    atomic: flags.atomic ?? false,
     autoRemove: flags.rm ?? false,
     resources: resources(flags),
     ...parseSecurity(flags['security-opt'] ?? []),

@@ -151,6 +151,7 @@ function mergeConfig(image: ImageDefaults, options: CreateOptions, id: string): 
     stopTimeoutSec: options.stopTimeoutSec ?? 10,
     init: options.init ?? false,
     restart: options.restart ?? { name: 'no', maximumRetries: 0 },
+    ...(options.atomic === true ? { atomic: true } : {}),
     autoRemove: options.autoRemove ?? false,
     runtime: options.runtime ?? 'runc',
     log: options.log ?? DEFAULT_LOG,
@@ -181,6 +182,11 @@ function checkConfig(config: ContainerConfig): void {
   signalNumber(config.stopSignal);
   if (config.autoRemove && config.restart.name !== 'no') {
     throw new PgError('BAD_USAGE', 'Conflicting options: --restart and --rm');
+  }
+  if (config.atomic === true && config.restart.name !== 'no') {
+    throw new PgError('BAD_USAGE', 'Conflicting options: --restart and --atomic', {
+      hint: 'one that is atomic ends once, and what it wrote is kept or not',
+    });
   }
   if (config.ports.length > 0 && config.network !== 'bridge') {
     throw new PgError(

@@ -99,6 +99,8 @@ export interface ContainerConfig {
   /** A small init (tini) runs as process 1 and reaps. */
   init: boolean;
   restart: RestartPolicy;
+  /** What a run writes is kept only if it exits 0. */
+  atomic?: boolean;
   /** Removed with everything as soon as it ends. */
   autoRemove: boolean;
   runtime: 'runc' | 'crun';

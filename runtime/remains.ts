@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isPgError } from '../mdm/error.ts';
 import { containerDir, containerRunDir, containersDir, type Roots } from '../store/paths.ts';
+import { settleAtomic } from './atomic.ts';
 import { connectShim } from './control.ts';
 import { tryLock } from './lock.ts';
 import { removesItself, startTicksOf } from './migrate-state.ts';
@@ -92,6 +93,16 @@ export async function cleanUpAfterShim(roots: Roots, id: string): Promise<Contai
   }
   rmSync(containerRunDir(roots, id), { recursive: true, force: true });
   Object.assign(state, { shimPid: 0, initPid: 0, network: null, cgroups: {} });
+  try {
+    // An atomic run did not come to its end: nothing of it stays.
+    const position = await settleAtomic(roots, record, false);
+    if (position !== undefined) state.position = position;
+  } catch (error) {
+    if (!isPgError(error)) throw error;
+    process.stderr.write(
+      `pg: container ${record.name}: what its atomic run wrote cannot be undone: ${error.message}\n`,
+    );
+  }
   if (ran) {
     const lost = state.bootId === bootId() ? 'its shim was killed' : 'the machine was restarted';
     Object.assign(state, {

@@ -7,6 +7,7 @@ import { requirePosition } from '../../fs/log/position-check.ts';
 import type { Mount, startMount } from '../../fs/mount.ts';
 import { isPgError, PgError, toErrorData } from '../../mdm/error.ts';
 import { containerDir, containerRunDir, type Roots } from '../../store/paths.ts';
+import { beginAtomic, settleAtomic } from '../atomic.ts';
 import { cgroupPaths, oomKills } from '../cgroup.ts';
 import type { AttachOptions, ExecOptions } from '../control.ts';
 import { findInit, hostCgroup, hostDevices, hostLimits } from '../host.ts';
@@ -113,11 +114,14 @@ export class RunningContainer {
   }
 
   private async mountRoot(): Promise<void> {
+    const gone = await settleAtomic(this.roots, this.record, false);
+    if (gone !== undefined) this.state.position = gone;
     const { position } = this.state;
     if (position !== null) {
       const root = Buffer.from(position.root, 'hex');
       requirePosition(logDirOf(this.roots, this.record.id), { size: position.size, root });
     }
+    if (this.record.config.atomic === true) await beginAtomic(this.roots, this.record);
     this.mount = await this.startMount({
       roots: this.roots,
       treeRoot: this.record.treeRoot === null ? null : Buffer.from(this.record.treeRoot, 'hex'),
@@ -253,6 +257,7 @@ export class RunningContainer {
         if (result.status === 'rejected') process.stderr.write(`${record.name}: ${String(result.reason)}\n`);
       }
     });
+    await this.settle();
     Object.assign(state, { status, shimPid: 0, initPid: 0, network: null, cgroups: {} });
     if (state.finishedAt < state.startedAt) state.finishedAt = timestamp();
     await this.putAway().catch((error: Error) => process.stderr.write(`${record.name}: ${error.message}\n`));
@@ -261,6 +266,18 @@ export class RunningContainer {
     for (const waiter of this.exitWaiters.splice(0)) waiter(state.exitCode);
     this.streams.finish({ exitCode: state.exitCode, trace: this.trace.phases });
     this.resolveEnded();
+  }
+
+  /** What an atomic run has written stays, or goes. If it cannot go the next start tries again. */
+  private async settle(): Promise<void> {
+    if (this.record.config.autoRemove) return;
+    try {
+      const position = await settleAtomic(this.roots, this.record, this.state.exitCode === 0);
+      if (position !== undefined) this.state.position = position;
+    } catch (error) {
+      this.state.error = `what its atomic run wrote cannot be undone: ${toErrorData(error).message}`;
+      process.stderr.write(`${this.record.name}: ${this.state.error}\n`);
+    }
   }
 
   /** The last state, and nothing else left. When the disk is full the next command does it (remains.ts). */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Installation, IMAGE, needContainers } from './installation.ts';
+import { Installation, IMAGE, needContainers, until } from './installation.ts';
 
 describe('history', function () {
   this.timeout(120_000);
@@ -157,5 +157,41 @@ describe('history', function () {
     assert.equal(await at.ok('cat', 'grandchild@here:/who'), 'twin');
     await refused(['rollback', 'grandchild', 'never'], /no snapshot "never"/, /pg snapshot ls/);
     await refused(['rollback', 'grandchild'], /one position to go back to/, /pg snapshot ls grandchild/);
+  });
+
+  it('pg run --atomic keeps all of what the container wrote, or nothing', async () => {
+    const make = ['create', '--atomic', '--network', 'none', '--name', 'all', IMAGE, 'sh', '-c'];
+    await at.ok(
+      ...make,
+      'n=$(cat /n 2>/dev/null || echo 0); n=$((n+1)); echo $n >/n; sync; seq 200000 >/f$n; [ $n != 2 ]; exit',
+    );
+    const run = async (): Promise<number> => (await at.pg('start', '-a', 'all')).code;
+    assert.equal(await run(), 0);
+    assert.equal(await at.ok('cat', 'all:/n'), '1');
+    assert.equal(await run(), 1);
+    assert.equal(await at.ok('cat', 'all:/n'), '1');
+    assert.deepEqual(lines(await at.ok('find', 'all:/', '--name', 'f?')), ['/f1']);
+    // What was undone is in its history.
+    assert.match(await at.ok('log', 'all'), /ROLLBACK/);
+    await at.ok('rm', 'all');
+
+    const loop =
+      'i=0; while :; do i=$((i+1)); echo $i >/count; dd if=/dev/zero of=/data bs=1M count=2 conv=fsync 2>/dev/null; [ $i = 3 ] && echo up; done';
+    await at.ok('run', '--atomic', '-d', '--name', 'cut', '--network', 'none', IMAGE, 'sh', '-c', loop);
+    await until('it writes', async () => (await at.ok('logs', 'cut')) === 'up');
+    const shim = Number(await at.ok('inspect', '--format', '{{.Pg.ShimPid}}', 'cut'));
+    assert.ok(shim > 1);
+    process.kill(shim, 'SIGKILL');
+    await until(
+      'it is known to have ended',
+      async () => (await at.ok('ps', '-aq', '-f', 'status=exited', '-f', 'name=cut')) !== '',
+    );
+    assert.equal(await at.ok('diff', 'cut'), '');
+    assert.match((await at.pg('cat', 'cut:/count')).stderr, /\/count is not in the container/);
+    await at.ok('start', 'cut');
+    await at.ok('stop', '-t', '0', 'cut');
+    assert.equal(await at.ok('diff', 'cut'), '');
+    await at.ok('rm', 'cut');
+    await refused(['run', '--atomic', '--restart', 'always', IMAGE, 'true'], /--restart and --atomic/, /ends once/);
   });
 });
