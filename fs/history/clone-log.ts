@@ -14,11 +14,13 @@ import { PgError } from '../../mdm/error.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
 import type { Store } from '../../store/store.ts';
 import { basesOf, closeLog, openToRead } from '../log/bases.ts';
+import { CHECKPOINT, OLDER_CHECKPOINT } from '../log/checkpoints.ts';
 import { readFully, syncDirectory, writeFully } from '../log/disk.ts';
 import { readHeader } from '../log/header.ts';
 import { RootsFile } from '../log/roots.ts';
 import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark, writeMark } from '../log/sidecar.ts';
 import { serializeState } from '../view/state-walk.ts';
+import { needsWhatIsGone, notRetained } from './retained.ts';
 import { markAt } from './snapshots.ts';
 import { openStateAt } from './state-at.ts';
 
@@ -37,7 +39,10 @@ export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string
   copyTail(from, to, shared, size);
   const at = openStateAt(store, treeRoot, from, size);
   try {
-    writeMark(join(to, 'checkpoint'), CHECKPOINT_MAGIC, markAt(to, size), serializeState(at.state));
+    if (needsWhatIsGone(from, at.state)) throw notRetained(size);
+    const pieces = serializeState(at.state);
+    for (const name of [OLDER_CHECKPOINT, CHECKPOINT])
+      writeMark(join(to, name), CHECKPOINT_MAGIC, markAt(to, size), pieces);
   } finally {
     at.close();
   }

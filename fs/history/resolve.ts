@@ -2,15 +2,22 @@ import { PgError } from '../../mdm/error.ts';
 import { CommitList } from '../log/commits.ts';
 import { commitEndingAt, commitsBackFrom } from './commits-back.ts';
 import { POSITION_HELP, type PositionWord } from './positions.ts';
+import { isRetained, notRetained } from './retained.ts';
 import { readSnapshots } from './snapshots.ts';
 
 const hexOf = (root: Uint8Array): string => Buffer.from(root).toString('hex');
 
 /**
  * The size of the log in `dir` that a position means; `end` is where the log's commits end now. `name` is the container's, for messages. PgError
- * NO_SUCH_POSITION (unknown, or before the beginning), AMBIGUOUS_POSITION (several roots begin so).
+ * NO_SUCH_POSITION (unknown, or before the beginning), AMBIGUOUS_POSITION (several roots begin so), NOT_RETAINED (known, and cleaned since).
  */
 export function resolvePosition(dir: string, end: number, word: PositionWord, name: string): number {
+  const size = findPosition(dir, end, word, name);
+  if (!isRetained(dir, size)) throw notRetained(size, name);
+  return size;
+}
+
+function findPosition(dir: string, end: number, word: PositionWord, name: string): number {
   switch (word.kind) {
     case 'latest':
       return end;

@@ -20,7 +20,8 @@ export function rollBackLog(store: Store, treeRoot: Uint8Array | null, dir: stri
       log.sync();
       const { state } = before;
       state.nextIno = Math.max(state.nextIno, now.state.nextIno);
-      log.writeCheckpoint(serializeState(state));
+      // Both generations: to replay this entry takes a state that need not be kept.
+      for (let generation = 0; generation < 2; generation++) log.writeCheckpoint(serializeState(state));
       return log.position();
     } finally {
       now.close();

@@ -4,10 +4,12 @@ import { PgError } from '../../mdm/error.ts';
 import type { Store } from '../../store/store.ts';
 import { closeLog, openToRead } from '../log/bases.ts';
 import { replaceFile, syncDirectory } from '../log/disk.ts';
+import { KEPT_STATES } from '../log/checkpoints.ts';
 import { readHeader } from '../log/header.ts';
 import { commitBefore } from '../log/recover.ts';
 import { CHECKPOINT_MAGIC, writeMark } from '../log/sidecar.ts';
 import { serializeState } from '../view/state-walk.ts';
+import { needsWhatIsGone, notRetained } from './retained.ts';
 import { openStateAt } from './state-at.ts';
 
 /** A state of a log that is kept under a name (docs/formats/snapshots.md): it stays mountable whatever is cleaned. */
@@ -27,7 +29,7 @@ interface IndexFile {
 }
 
 /** Directory of the states themselves: a file each, in the form of a checkpoint, named as the snapshot. */
-export const snapshotsDir = (dir: string): string => join(dir, 'snapshots');
+export const snapshotsDir = (dir: string): string => join(dir, KEPT_STATES);
 const indexPath = (dir: string): string => join(dir, 'snapshots.json');
 
 /** The snapshots of the log in `dir`, in the order of their sizes. PgError LOG_CORRUPT, LOG_VERSION. */
@@ -77,7 +79,13 @@ export function keepSnapshot(store: Store, treeRoot: Uint8Array | null, dir: str
   try {
     if (mkdirSync(snapshotsDir(dir), { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dir);
     const mark = markAt(dir, snapshot.size);
-    writeMark(join(snapshotsDir(dir), snapshot.name), CHECKPOINT_MAGIC, mark, serializeState(at.state));
+    const path = join(snapshotsDir(dir), snapshot.name);
+    writeMark(path, CHECKPOINT_MAGIC, mark, serializeState(at.state));
+    // From here on it is kept; the cleaner may have been at it just before.
+    if (needsWhatIsGone(dir, at.state)) {
+      rmSync(path);
+      throw notRetained(snapshot.size);
+    }
   } finally {
     at.close();
   }

@@ -1,14 +1,17 @@
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Accumulator } from '../../mdm/accumulator.ts';
 import { syncDirectory } from './disk.ts';
 import type { NamedCheckpoint } from './checkpoint-entry.ts';
 import { isMarkOf, makeMark } from './recover.ts';
-import { CHECKPOINT_MAGIC, type Mark, readMark, writeMark } from './sidecar.ts';
+import { RootsFile, sectorOf } from './roots.ts';
+import { CHECKPOINT_MAGIC, type Mark, readMark, readMarkHeader, writeMark } from './sidecar.ts';
 
 /** The checkpoint that a mount starts from, and the one before it. */
 export const CHECKPOINT = 'checkpoint';
 export const OLDER_CHECKPOINT = 'checkpoint.1';
+/** Directory of the states that are kept by name. */
+export const KEPT_STATES = 'snapshots';
 /** One in the making. */
 export const NEW_CHECKPOINT = 'checkpoint.part';
 
@@ -35,7 +38,27 @@ export class Checkpoints {
       if (name === CHECKPOINT) this.#isWhole = true;
       if (mark.size <= limit) return mark;
     }
+    return this.#kept(limit);
+  }
+
+  /** A state that is kept by name (docs/formats/snapshots.md): where replay starts for what is older than the checkpoints. */
+  #kept(limit: number): Mark | undefined {
+    const sizes = keptStates(this.#dir, this.#salt).filter(({ size }) => size <= limit);
+    for (const { path } of sizes.toSorted((a, b) => b.size - a.size)) {
+      const mark = readMark(path, CHECKPOINT_MAGIC, this.#salt);
+      if (mark !== undefined && (isMarkOf(this.#fd, mark) || this.#isGone(mark.size))) return mark;
+    }
     return undefined;
+  }
+
+  /** Whether the commit that ends at `size` was given back to the disk. */
+  #isGone(size: number): boolean {
+    const roots = new RootsFile(this.#dir, this.#salt);
+    try {
+      return roots.get(sectorOf(size - 1))?.isGone === true;
+    } finally {
+      roots.close();
+    }
   }
 
   /** The mark for a state at `size`, where the commit of this number ends. */
@@ -65,6 +88,22 @@ export class Checkpoints {
     for (const piece of pieces) accumulator.append(piece);
     return { size: mark.size, bytes: accumulator.size, root: accumulator.root() };
   }
+}
+
+/** The states of a log that are kept by name: their files, and the sizes that these claim. */
+export function keptStates(dir: string, salt: number): { path: string; size: number }[] {
+  let names: string[];
+  try {
+    names = readdirSync(join(dir, KEPT_STATES));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return names.flatMap((name) => {
+    const path = join(dir, KEPT_STATES, name);
+    const mark = readMarkHeader(path, CHECKPOINT_MAGIC, salt);
+    return mark === undefined ? [] : [{ path, size: mark.size }];
+  });
 }
 
 /** Makes the new checkpoint, which is whole and durable, the one to start from; with `rotates` the one so far becomes the older one. Durable on return. */
