@@ -17,7 +17,7 @@ const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar';
 export async function commitImage(
   store: Store,
   parent: ImageRecord | null,
-  tar: Iterable<Uint8Array>,
+  tar: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   config: ImageConfig,
   names: readonly string[],
 ): Promise<ImageRecord> {
@@ -66,10 +66,10 @@ function layerOf(store: Store, diffId: string): LayerRecord {
 }
 
 async function* hashed(
-  tar: Iterable<Uint8Array>,
+  tar: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   hash: ReturnType<typeof createHash>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  for (const piece of tar) {
+  for await (const piece of tar) {
     hash.update(piece);
     yield piece;
   }
