@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { PgError } from '../mdm/error.ts';
+import { FAST_LEVEL } from '../store/pack.ts';
 import type { Store } from '../store/store.ts';
 import type { ContentWriter } from '../store/writer.ts';
 import { BlobKeeper, type KeepBlobs } from './blobs/keeper.ts';
@@ -39,6 +40,8 @@ export interface ImportOptions {
   keepBlobs?: KeepBlobs;
   /** How far a compressed blob or archive may unpack. Default UNPACK_LIMIT. */
   unpack?: UnpackLimit;
+  /** Whether sectors are compressed while they are written; else `Store.pack` may do it later. */
+  compress?: boolean;
   progress?: ProgressSink;
   signal?: AbortSignal;
 }
@@ -159,7 +162,7 @@ async function importLayers(
   names: readonly string[],
   options: ImportOptions,
 ): Promise<ImportCounts> {
-  const writer = store.writer();
+  const writer = store.writer('import', options.compress === true ? FAST_LEVEL : null);
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
   try {

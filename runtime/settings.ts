@@ -22,6 +22,10 @@ export interface Settings {
   keepBlobs: 'none' | 'rebuild' | 'keep';
   /** How far a compressed layer or archive may unpack (layers/transport/unpack-limit.ts). */
   unpack: { freeBytes: number; ratio: number };
+  /** When sectors are compressed: by the housekeeper and `pg gc`, while they are imported, or never. */
+  compress: 'idle' | 'fast' | 'off';
+  /** Whether the store is tidied up in the background. */
+  housekeeping: boolean;
 }
 
 const RESOURCES = ['accesses', 'read', 'written', 'compute'] as const;
@@ -31,7 +35,14 @@ export const settingsPath = (roots: Roots): string => join(roots.config, 'config
 /** The settings of this installation; without a file, the defaults. PgError('BAD_CONFIG') names the file and what is wrong in it. */
 export async function readSettings(roots: Roots): Promise<Settings> {
   const path = settingsPath(roots);
-  const settings: Settings = { runtime: 'runc', prices: null, keepBlobs: 'keep', unpack: { ...UNPACK_LIMIT } };
+  const settings: Settings = {
+    runtime: 'runc',
+    prices: null,
+    keepBlobs: 'keep',
+    unpack: { ...UNPACK_LIMIT },
+    compress: 'idle',
+    housekeeping: true,
+  };
   if (!existsSync(path)) return settings;
   // Loaded only here: most installations have no such file, and every `pg run` comes by.
   const { parse } = await import('smol-toml');
@@ -51,7 +62,13 @@ export async function readSettings(roots: Roots): Promise<Settings> {
         throw bad("keep_blobs is 'none', 'rebuild' or 'keep'");
       settings.keepBlobs = value;
     } else if (key === 'unpack') settings.unpack = unpackOf(value, bad);
-    else if (key === 'prices') settings.prices = pricesOf(value, bad);
+    else if (key === 'compress') {
+      if (value !== 'idle' && value !== 'fast' && value !== 'off') throw bad("compress is 'idle', 'fast' or 'off'");
+      settings.compress = value;
+    } else if (key === 'housekeeping') {
+      if (value !== 'auto' && value !== 'off') throw bad("housekeeping is 'auto' or 'off'");
+      settings.housekeeping = value === 'auto';
+    } else if (key === 'prices') settings.prices = pricesOf(value, bad);
     else throw bad(`there is no setting '${key}'`);
   }
   return settings;

@@ -229,7 +229,11 @@ export class Store {
 
   /** Reads everything and checks every checksum and root, on all cores. Problems are reported, not thrown. */
   async verify(onProgress?: (progress: VerifyProgress) => void): Promise<VerifyReport> {
-    const report = await verifyStore(this.index, (root) => this.sectorPath(root), onProgress);
+    // What it has listed stays where it is until it has been read.
+    const lease = this.readOnly ? undefined : this.lease('verify the store');
+    const report = await verifyStore(this.index, (root) => this.sectorPath(root), onProgress).finally(() =>
+      lease?.release(),
+    );
     report.problems.push(...verifyHost(this));
     return report;
   }

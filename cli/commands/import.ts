@@ -6,6 +6,7 @@ import { importIndex } from '../../layers/import-index.ts';
 import { describeRoot, parseRootSource } from '../../layers/root-tar.ts';
 import type { BareNameOrigin } from '../../layers/transport/source.ts';
 import { PgError } from '../../mdm/error.ts';
+import { wakeHousekeeper } from '../../runtime/housekeeper.ts';
 import { readSettings } from '../../runtime/settings.ts';
 import { PgCommand } from '../base.ts';
 import { changesOf, configFlags } from '../config-flags.ts';
@@ -63,7 +64,7 @@ Prints the image's id (with --all-platforms, the digest of the index). An image 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Import);
     const roots = this.roots(flags);
-    const { keepBlobs, unpack } = await readSettings(roots);
+    const { keepBlobs, unpack, compress } = await readSettings(roots);
     const name = args.name ?? flags.name;
     const onErrors = (write: typeof this.errorEvents): void => void (this.errorEvents = write);
     const changes = changesOf(flags);
@@ -88,6 +89,7 @@ Prints the image's id (with --all-platforms, the digest of the index). An image 
         signal,
         keepBlobs,
         unpack,
+        compress: compress === 'fast',
         ...(flags.platform === undefined ? {} : { platform: flags.platform }),
         ...(flags.from === undefined ? {} : { from: flags.from as BareNameOrigin }),
         ...(name === undefined || changes.length > 0 ? {} : { name }),
@@ -111,6 +113,7 @@ Prints the image's id (with --all-platforms, the digest of the index). An image 
       progress.result({ image: image.id, names: image.names, digests: image.digests, took, alreadyPresent, ...counts });
       process.stdout.write(`${image.id}\n`);
     });
+    await wakeHousekeeper(roots);
   }
 }
 

@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core';
 import { isPgError } from '../../mdm/error.ts';
 import { removeContainer } from '../../runtime/containers.ts';
+import { wakeHousekeeper } from '../../runtime/housekeeper.ts';
 import { PgCommand } from '../base.ts';
 import { forEach } from '../each.ts';
 
@@ -32,5 +33,6 @@ export default class Rm extends PgCommand {
         throw error;
       }
     });
+    await wakeHousekeeper(roots);
   }
 }

@@ -1,10 +1,8 @@
-import { existsSync } from 'node:fs';
 import { Flags } from '@oclif/core';
 import { isPgError } from '../../mdm/error.ts';
-import { type ImageRecord, removeImage } from '../../layers/images.ts';
-import { containerIds } from '../../runtime/names.ts';
-import { readRecord, readState, recordPath } from '../../runtime/record.ts';
-import type { Roots } from '../../store/paths.ts';
+import { removeImage } from '../../layers/images.ts';
+import { wakeHousekeeper } from '../../runtime/housekeeper.ts';
+import { usersOfImage } from '../../runtime/image-users.ts';
 import { openStore } from '../../store/store.ts';
 import { PgCommand } from '../base.ts';
 import { EXIT_ENGINE } from '../exit-codes.ts';
@@ -32,7 +30,7 @@ its names away; one that a running container uses always stays.`;
     try {
       for (const asked of argv as string[]) {
         try {
-          const { untagged, deleted } = removeImage(store, asked, (image) => usersOf(roots, image), flags.force);
+          const { untagged, deleted } = removeImage(store, asked, (image) => usersOfImage(roots, image), flags.force);
           for (const name of untagged) process.stdout.write(`Untagged: ${name}\n`);
           if (deleted !== undefined) process.stdout.write(`Deleted: ${deleted}\n`);
         } catch (error) {
@@ -44,15 +42,7 @@ its names away; one that a running container uses always stays.`;
     } finally {
       await store.close();
     }
+    await wakeHousekeeper(roots);
     if (failed) this.exit(1);
   }
-}
-
-/** The containers that were made from this image. */
-function usersOf(roots: Roots, image: Pick<ImageRecord, 'id'>): { name: string; running: boolean }[] {
-  return containerIds(roots)
-    .filter((id) => existsSync(recordPath(roots, id)))
-    .map((id) => ({ record: readRecord(roots, id), state: readState(roots, id) }))
-    .filter(({ record }) => `sha256:${record.image.id}` === image.id)
-    .map(({ record, state }) => ({ name: record.name, running: ['running', 'restarting'].includes(state.status) }));
 }

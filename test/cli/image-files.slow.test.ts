@@ -12,11 +12,14 @@ describe('looking into images', () => {
   let mounted: string;
 
   const pg = (...args: string[]): Buffer =>
-    execFileSync(PG, args, { env: { ...process.env, PG_ROOT: join(dir, 'pg') }, maxBuffer: 1 << 28 });
+    execFileSync(PG, args, {
+      env: { ...process.env, PG_ROOT: join(dir, 'pg'), PG_HOUSEKEEPING: 'off' },
+      maxBuffer: 1 << 28,
+    });
   const fails = (...args: string[]): string => {
     const { status, stderr } = spawnSync(PG, args, {
       encoding: 'utf8',
-      env: { ...process.env, PG_ROOT: join(dir, 'pg') },
+      env: { ...process.env, PG_ROOT: join(dir, 'pg'), PG_HOUSEKEEPING: 'off' },
     });
     assert.equal(status, 125);
     return stderr;
@@ -106,7 +109,7 @@ describe('looking into images', () => {
       'sh',
       ['-c', `${PG} find nginx | head -1; ${PG} cat nginx:/usr/sbin/nginx | head -c 10`],
       {
-        env: { ...process.env, PG_ROOT: join(dir, 'pg') },
+        env: { ...process.env, PG_ROOT: join(dir, 'pg'), PG_HOUSEKEEPING: 'off' },
         encoding: 'utf8',
       },
     );
@@ -115,7 +118,7 @@ describe('looking into images', () => {
 
   it('says when its output cannot be written, and when a pattern is none', () => {
     for (const command of ['ls nginx', 'find nginx', 'cat nginx:/usr/sbin/nginx', 'images']) {
-      const env = { ...process.env, PG_ROOT: join(dir, 'pg') };
+      const env = { ...process.env, PG_ROOT: join(dir, 'pg'), PG_HOUSEKEEPING: 'off' };
       const { status, stderr } = spawnSync('sh', ['-c', `${PG} ${command} > /dev/full`], { encoding: 'utf8', env });
       assert.deepEqual([status, stderr.split('\n').length], [125, 3], stderr);
       assert.match(stderr, /^pg: cannot write to standard output: ENOSPC: no space left on device/);

@@ -18,7 +18,7 @@ describe('the commands about images', () => {
   const pg = (...args: string[]): { code: number | null; out: string; err: string } => {
     const { status, stdout, stderr } = spawnSync(PG, args, {
       encoding: 'utf8',
-      env: { ...process.env, PG_ROOT: join(dir, 'pg') },
+      env: { ...process.env, PG_ROOT: join(dir, 'pg'), PG_HOUSEKEEPING: 'off' },
     });
     return { code: status, out: stdout, err: stderr };
   };

@@ -94,7 +94,7 @@ export class TestNode {
       JSON.stringify(args),
     ];
     const child = spawn('nsenter', command, {
-      env: { ...process.env, PG_ROOT: this.root, NODE_COMPILE_CACHE: this.#caches, ...env },
+      env: { ...process.env, PG_ROOT: this.root, PG_HOUSEKEEPING: 'off', NODE_COMPILE_CACHE: this.#caches, ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let output = '';

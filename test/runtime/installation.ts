@@ -76,7 +76,7 @@ export class Installation {
   start(...words: string[]): ChildProcess {
     const child = spawn(PG, words, {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, PG_ROOT: this.roots.data },
+      env: { ...process.env, PG_ROOT: this.roots.data, PG_HOUSEKEEPING: 'off' },
     });
     this.children.add(child);
     child.on('close', () => this.children.delete(child));

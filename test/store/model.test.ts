@@ -6,8 +6,8 @@ import type { ContentRef, Store } from '../../store/store.ts';
 import { bufferRoot } from '../../mdm/merkle.ts';
 import { noise, Place, prose, readAll } from './fixture.ts';
 
-/** How many interleavings are tried; more with PG_TEST_CASES. */
-const CASES = Number(process.env['PG_TEST_CASES'] ?? 0) || 12;
+/** How many interleavings are tried; each is some ten imports, collections and repackings. */
+const CASES = Number(process.env['PG_TEST_INTERLEAVINGS'] ?? 12);
 
 /** Contents that actors bring: small, large, versions of one another, compressible and not. */
 const POOL: Buffer[] = (() => {
