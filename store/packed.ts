@@ -16,7 +16,6 @@ export const PACKED_HEAD_BYTES = 16 + UNITS * ENTRY_BYTES;
 /** A file of which less than an eighth would be saved stays as it is: its reads need no decompression. */
 const WORTH = 7 / 8;
 const ZERO_UNIT = Buffer.alloc(UNIT_BYTES);
-const ZERO_CRC = crc32(ZERO_UNIT);
 /** Room for a whole block and what zlib adds to know that it is whole: else it would come in two pieces, to be joined. */
 const CHUNK_BYTES = UNIT_BYTES + 1024;
 
@@ -26,7 +25,7 @@ export interface PackedUnit {
   readonly at: number;
   /** Bytes it takes there: 0 for zeros, UNIT_BYTES if it is not compressed. */
   readonly stored: number;
-  /** CRC32 of the 64 KiB it stands for. */
+  /** CRC32 of the stored bytes. */
   readonly crc: number;
 }
 
@@ -41,18 +40,17 @@ export function packSector(data: Uint8Array, used: number, level: number): Buffe
   for (let unit = 0; unit < UNITS; unit++) {
     const start = unit * UNIT_BYTES;
     const bytes = start + UNIT_BYTES <= used ? view(data, start, UNIT_BYTES) : lastUnit(data, start, used);
-    const crc = crc32(bytes);
     const entry = 16 + unit * ENTRY_BYTES;
     head.writeUInt32LE(at, entry);
-    head.writeUInt32LE(crc, entry + 8);
-    if (crc === ZERO_CRC && bytes.equals(ZERO_UNIT)) continue;
+    if (bytes.equals(ZERO_UNIT)) continue;
     plain += Math.min(UNIT_BYTES, used - start);
     const frame = zstdCompressSync(bytes, {
       chunkSize: CHUNK_BYTES,
-      params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_contentSizeFlag]: 0 },
+      params: { [constants.ZSTD_c_compressionLevel]: level },
     });
     const stored = frame.length < UNIT_BYTES * WORTH ? frame : Buffer.from(bytes);
     head.writeUInt32LE(stored.length, entry + 4);
+    head.writeUInt32LE(crc32(stored), entry + 8);
     parts.push(stored);
     at += stored.length;
   }
@@ -89,20 +87,17 @@ export function readPackedHead(head: Buffer, fileBytes: number): PackedUnit[] | 
   });
 }
 
-/** The 64 KiB that `stored` bytes of a packed file stand for, checked; undefined when they do not have their checksum. */
+/** The 64 KiB that `stored` bytes of a packed file stand for; undefined when they do not have their checksum. */
 export function unpackUnit(stored: Buffer, crc: number): Buffer | undefined {
-  let bytes: Buffer;
+  if (stored.length === 0) return ZERO_UNIT;
+  if (crc32(stored) !== crc) return undefined;
+  if (stored.length === UNIT_BYTES) return stored;
   try {
-    bytes =
-      stored.length === 0
-        ? ZERO_UNIT
-        : stored.length === UNIT_BYTES
-          ? stored
-          : zstdDecompressSync(stored, { chunkSize: CHUNK_BYTES, maxOutputLength: UNIT_BYTES });
+    const bytes = zstdDecompressSync(stored, { chunkSize: CHUNK_BYTES, maxOutputLength: UNIT_BYTES });
+    return bytes.length === UNIT_BYTES ? bytes : undefined;
   } catch {
-    return undefined;
+    return undefined; // no frame, though its checksum is right: made so
   }
-  return bytes.length === UNIT_BYTES && crc32(bytes) === crc ? bytes : undefined;
 }
 
 /** Puts the 4 MiB of a whole packed file at the beginning of `into`; answers with the numbers of the 4 KiB blocks that cannot be had. -1: not even its head. */
