@@ -4,9 +4,11 @@
  */
 import { request } from 'undici';
 import { isPgError, PgError } from '../../mdm/error.ts';
-import { isLocalOnly, type Connections } from './connections.ts';
+import type { Connections } from './connections.ts';
 import type { Credentials } from './credentials.ts';
 import { loginHint, unreachable } from './errors.ts';
+import { mustBePublic } from './reach.ts';
+import { steady } from './steady.ts';
 import { PassingError, retryAfterMs, withRetries } from './retry.ts';
 
 const TOKEN_BYTES_MAX = 1024 * 1024;
@@ -139,14 +141,12 @@ export class Authorizer {
   }
 
   /**
-   * A password goes to the token server: never in the clear, and never to a place only this machine can reach, unless
-   * the registry is so itself.
+   * A password goes to the token server: never in the clear, unless the registry is so itself.
    */
   #checkRealm(realm: string): URL {
     const url = URL.canParse(realm) ? new URL(realm) : null;
     const isPlain = url?.protocol === 'http:' && this.#registry.protocol === 'http:';
-    const isReachable = url !== null && (!isLocalOnly(url.hostname) || isLocalOnly(this.#registry.hostname));
-    if (url !== null && (url.protocol === 'https:' || isPlain) && isReachable) return url;
+    if (url !== null && (url.protocol === 'https:' || isPlain)) return url;
     throw new PgError(
       'REGISTRY_MISBEHAVES',
       `the registry ${this.#registry.host} sends us for a token to '${realm.slice(0, 200)}'`,
@@ -161,6 +161,7 @@ export class Authorizer {
     options: { method: 'GET' | 'POST'; headers?: Record<string, string>; body?: string },
   ): Promise<TokenAnswer> {
     const insecure = this.#insecure && url.hostname === this.#registry.hostname;
+    const publicOnly = !this.#insecure && (await mustBePublic(url, this.#registry));
     const attempt = async (): Promise<TokenAnswer> => {
       const { statusCode, headers, body } = await request(url, {
         method: options.method,
@@ -170,12 +171,12 @@ export class Authorizer {
           ...(options.body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' }),
         },
         body: options.body ?? null,
-        dispatcher: this.#connections.to(url, insecure),
+        dispatcher: this.#connections.to(url, insecure, publicOnly),
         signal: this.#signal ?? null,
       });
       const chunks: Uint8Array[] = [];
       let bytes = 0;
-      for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      for await (const chunk of steady(body as AsyncIterable<Uint8Array>, `the answer of ${url.host}`)) {
         bytes += chunk.length;
         if (bytes > TOKEN_BYTES_MAX)
           throw new PgError('REGISTRY_MISBEHAVES', `the token server ${url.host} sends endless answers`);

@@ -7,12 +7,18 @@ import { request, type Dispatcher } from 'undici';
 import { PgError, isPgError } from '../../mdm/error.ts';
 import { DEFAULT_DOMAIN, type Reference } from '../reference.ts';
 import { Authorizer, parseChallenge } from './auth.ts';
-import { isLocalOnly, isLoopback, type Connections } from './connections.ts';
+import { isLoopback, type Connections } from './connections.ts';
 import type { Credentials } from './credentials.ts';
+import { mustBePublic } from './reach.ts';
+import { steady } from './steady.ts';
 import { isCertificateError, registryError, unreachable } from './errors.ts';
 import { ATTEMPTS_MAX, isPassing, networkCode, PassingError, pause, retryAfterMs, withRetries } from './retry.ts';
 
 const REDIRECTS_MAX = 5;
+/** How long a body of no interest may take before its connection is given up. */
+const DISCARD_MS = 5000;
+/** Of a blob, between two cuts, that count as getting on. */
+const PROGRESS_BYTES = 64 * 1024;
 
 export interface RegistryOptions {
   connections: Connections;
@@ -81,11 +87,11 @@ export class RegistryClient {
     const what = `blob ${digest} of ${this.#name()}`;
     let done = 0;
     let failures = 0;
+    let counted = 0;
     for (;;) {
       try {
         for await (const chunk of this.#blobFrom(digest, done, sizeBytes, what, signal)) {
           done += chunk.length;
-          failures = 0;
           yield chunk;
         }
         return;
@@ -94,6 +100,8 @@ export class RegistryClient {
         // A server that goes down and comes up again refuses connections in between: between two pieces, that passes
         // too.
         const passing = isPassing(error) || (done > 0 && networkCode(error) === 'ECONNREFUSED');
+        // Only what brings us on starts the count anew: one byte a try would never end.
+        if (done - counted >= PROGRESS_BYTES) [failures, counted] = [0, done];
         if (!passing || ++failures === ATTEMPTS_MAX) throw this.#final(error, what);
         await pause(failures, error, signal);
       }
@@ -113,7 +121,7 @@ export class RegistryClient {
       checkAnnouncedSize(statusCode, headers, from, sizeBytes, what);
       let skip = statusCode === 206 ? 0 : from;
       let got = from - skip;
-      for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      for await (const chunk of steady(body as AsyncIterable<Uint8Array>, what)) {
         got += chunk.length;
         const fresh = skip === 0 ? chunk : chunk.subarray(Math.min(skip, chunk.length));
         skip -= chunk.length - fresh.length;
@@ -167,13 +175,14 @@ export class RegistryClient {
         : outgoing.target;
     for (let denials = 0; ;) {
       const authorization = url.origin === origin.origin ? await authorizer.header() : null;
-      const answer = await this.#follow(url, outgoing, authorization, signal);
+      const { answer, from } = await this.#follow(url, origin, outgoing, authorization, signal);
       const { statusCode } = answer;
       if (outgoing.accepted.includes(statusCode)) return answer;
-      if (statusCode === 401 && denials++ === 0) {
+      // Only the registry itself may say where our password goes.
+      if (statusCode === 401 && from === origin.origin && denials++ === 0) {
         const challenge = parseChallenge(answer.headers['www-authenticate']);
         if (authorizer.challenged(challenge, authorization)) {
-          await answer.body.dump();
+          await discard(answer);
           continue;
         }
       }
@@ -189,13 +198,16 @@ export class RegistryClient {
   /** Follows redirects by hand: the Authorization header goes to the registry itself and nowhere else. */
   async #follow(
     start: URL,
+    origin: URL,
     { method, headers, body, accepted }: RegistryRequest,
     authorization: string | null,
     signal: AbortSignal | undefined,
-  ): Promise<Answer> {
+  ): Promise<{ answer: Answer; from: string }> {
+    const { insecure, connections } = this.#options;
     let url = start;
     for (let hops = 0; ; hops++) {
       const isOrigin = url.origin === start.origin;
+      const publicOnly = !insecure && (await mustBePublic(url, origin));
       const answer = await request(url, {
         method,
         body: bodyOf(body),
@@ -205,15 +217,16 @@ export class RegistryClient {
           'accept-encoding': 'identity',
           ...(isOrigin && authorization !== null ? { authorization } : {}),
         },
-        dispatcher: this.#options.connections.to(url, this.#options.insecure && url.hostname === start.hostname),
+        dispatcher: connections.to(url, insecure && url.hostname === start.hostname, publicOnly),
         signal: signal ?? null,
       });
       const { location } = answer.headers;
       const isRedirect = [301, 302, 303, 307, 308].includes(answer.statusCode) && typeof location === 'string';
       // What writes is not sent elsewhere than asked, but for 307 and 308 (RFC 9110 section 15.4).
       const isRead = method === 'GET' || method === 'HEAD';
-      if (!isRedirect || accepted.includes(answer.statusCode) || (!isRead && answer.statusCode < 307)) return answer;
-      await answer.body.dump();
+      if (!isRedirect || accepted.includes(answer.statusCode) || (!isRead && answer.statusCode < 307))
+        return { answer, from: url.origin };
+      await discard(answer);
       if (hops === REDIRECTS_MAX) throw misbehaves(this.host, 'it redirects in circles');
       url = checkRedirect(location, url, start, this.host);
     }
@@ -233,11 +246,11 @@ export class RegistryClient {
     let url = new URL(`https://${this.host}`);
     if (insecure || isLoopback(url.hostname)) {
       try {
-        const { body } = await request(new URL('/v2/', url), {
+        const answer = await request(new URL('/v2/', url), {
           dispatcher: connections.to(url, insecure),
           signal: signal ?? null,
         });
-        await body.dump();
+        await discard(answer);
       } catch (error) {
         signal?.throwIfAborted();
         if (isPgError(error)) throw error;
@@ -259,7 +272,7 @@ export class RegistryClient {
           what,
           signal,
         );
-        await answer.body.dump();
+        await discard(answer);
       }, signal);
     } catch (error) {
       throw this.#final(error, what);
@@ -300,9 +313,6 @@ function checkRedirect(location: string, from: URL, origin: URL, host: string): 
   if (url === null || (url.protocol !== 'https:' && (url.protocol !== 'http:' || origin.protocol !== 'http:'))) {
     throw misbehaves(host, `it redirects to '${(url?.protocol ?? location).slice(0, 40)}', which is not followed`);
   }
-  if (isLocalOnly(url.hostname) && !isLocalOnly(origin.hostname)) {
-    throw misbehaves(host, `it redirects to ${url.hostname}, an address of this machine`);
-  }
   url.username = '';
   url.password = '';
   return url;
@@ -311,6 +321,11 @@ function checkRedirect(location: string, from: URL, origin: URL, host: string): 
 function bodyOf(body: RegistryRequest['body']): Uint8Array | Readable | null {
   const made = body?.() ?? null;
   return made === null || made instanceof Uint8Array ? made : Readable.from(made, { objectMode: false });
+}
+
+/** Throws a body away: the connection goes on if there is little of it, and it comes soon. */
+async function discard({ body }: Answer): Promise<void> {
+  await body.dump({ limit: 64 * 1024, signal: AbortSignal.timeout(DISCARD_MS) }).catch(() => body.destroy());
 }
 
 function single(value: string | string[] | undefined): string | null {
@@ -351,7 +366,7 @@ function checkAnnouncedSize(
 async function readLimited(body: Answer['body'], limitBytes: number, what: string): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of body as AsyncIterable<Uint8Array>) {
+  for await (const chunk of steady(body as AsyncIterable<Uint8Array>, what)) {
     bytes += chunk.length;
     if (bytes > limitBytes) {
       body.destroy();

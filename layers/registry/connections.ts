@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { getCACertificates } from 'node:tls';
 import { Agent, EnvHttpProxyAgent, type Dispatcher } from 'undici';
 import { PgError } from '../../mdm/error.ts';
+import { publicLookup } from './reach.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -26,12 +27,15 @@ export class Connections {
     this.#env = env;
   }
 
-  /** The pool for `url`'s host; `insecure` = its certificate is not checked. */
-  to(url: URL, insecure: boolean): Dispatcher {
-    const key = `${url.protocol}//${url.host} ${insecure}`;
+  /**
+   * The pool for `url`'s host; `insecure` = its certificate is not checked, `publicOnly` = its name must not lead to a
+   * private address (reach.ts). What a proxy asks for is the proxy's affair.
+   */
+  to(url: URL, insecure: boolean, publicOnly = false): Dispatcher {
+    const key = `${url.protocol}//${url.host} ${insecure} ${publicOnly}`;
     let pool = this.#pools.get(key);
     if (pool === undefined) {
-      pool = this.#open(url, insecure);
+      pool = this.#open(url, insecure, publicOnly);
       this.#pools.set(key, pool);
     }
     return pool;
@@ -43,23 +47,24 @@ export class Connections {
     await Promise.all(pools.map((pool) => pool.destroy()));
   }
 
-  #open(url: URL, insecure: boolean): Dispatcher {
+  #open(url: URL, insecure: boolean, publicOnly: boolean): Dispatcher {
     const tls = url.protocol === 'https:' ? tlsOptions(url.host, insecure, this.#env) : {};
+    const variable = (name: string): string => this.#env[name] ?? this.#env[name.toUpperCase()] ?? '';
+    const proxies = { httpProxy: variable('http_proxy'), httpsProxy: variable('https_proxy') };
+    const isProxied = (url.protocol === 'https:' ? proxies.httpsProxy : proxies.httpProxy) !== '';
     const options = {
-      connect: { timeout: CONNECT_TIMEOUT_MS, ...tls },
+      connect: { timeout: CONNECT_TIMEOUT_MS, ...tls, ...(publicOnly && !isProxied ? { lookup: publicLookup } : {}) },
       headersTimeout: HEADERS_TIMEOUT_MS,
       bodyTimeout: BODY_TIMEOUT_MS,
     };
     // As everywhere (Go's httpproxy), what is on this machine is not asked of a proxy.
     if (isLoopback(url.hostname)) return new Agent(options);
-    const variable = (name: string): string => this.#env[name] ?? this.#env[name.toUpperCase()] ?? '';
     return new EnvHttpProxyAgent({
       ...options,
       requestTls: tls,
       // What goes in the clear is handed to the proxy as it is: many open tunnels to port 443 only.
       proxyTunnel: url.protocol === 'https:',
-      httpProxy: variable('http_proxy'),
-      httpsProxy: variable('https_proxy'),
+      ...proxies,
       noProxy: variable('no_proxy'),
     } as EnvHttpProxyAgent.Options);
   }
@@ -75,12 +80,6 @@ export function isLoopback(hostname: string): boolean {
     host.startsWith('::ffff:127.') ||
     host.startsWith('::ffff:7f')
   );
-}
-
-/** Addresses that only ever mean this machine or its link: nobody outside has a reason to send us there. */
-export function isLocalOnly(hostname: string): boolean {
-  const host = hostname.replace(/^\[|\]$/g, '').toLowerCase();
-  return isLoopback(hostname) || /^(0\.|169\.254\.|fe[89ab][0-9a-f]:|::$|::ffff:a9fe:|::ffff:0:)/.test(host);
 }
 
 interface TlsOptions {

@@ -2,6 +2,7 @@
 import type { Dispatcher } from 'undici';
 import { PgError } from '../../mdm/error.ts';
 import { networkCode } from './retry.ts';
+import { steady } from './steady.ts';
 
 const ERROR_BYTES_MAX = 64 * 1024;
 
@@ -69,7 +70,7 @@ async function readDetail(body: Dispatcher.ResponseData['body']): Promise<string
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   try {
-    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    for await (const chunk of steady(body as AsyncIterable<Uint8Array>, 'an error')) {
       chunks.push(chunk);
       bytes += chunk.length;
       if (bytes > ERROR_BYTES_MAX) break;

@@ -27,7 +27,7 @@ export class PassingError extends Error {
 const LASTING = [
   /^(ECONNREFUSED|ENOTFOUND|EACCES|EPERM|EPROTO)$/,
   /^(ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_)/,
-  /^UND_ERR_(ABORTED|INVALID|CLOSED|DESTROYED|NOT_SUPPORTED)/,
+  /^UND_ERR_(ABORTED|INVALID|CLOSED|DESTROYED|NOT_SUPPORTED|HEADERS_OVERFLOW)/,
 ];
 
 /** The code of a network error, wherever it hides in the causes; '' when there is none. */

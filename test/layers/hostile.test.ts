@@ -349,8 +349,11 @@ describe('layers made to do harm', function () {
 
   it('taken: headers that wait for a small content, in a blob that is kept', async () => {
     // The name of `x` is known when its sector is sealed; the blob's own bytes, kept as they are, must not be in that one.
-    const headers = some([{ name: 'y', pax: [['comment', 'z'.repeat(900_000)]] }]);
-    const layer = packed([headerOf('x', 3), [Buffer.from('abc'.padEnd(512, '\0')), 1], [headers, 80], END]);
+    const headers = Array.from({ length: 80 }, (_, i): Piece => {
+      const comment = noise(25_000, i).toString('latin1').padEnd(900_000, 'z');
+      return [some([{ name: 'y', pax: [['comment', comment]] }]), 1];
+    });
+    const layer = packed([headerOf('x', 3), [Buffer.from('abc'.padEnd(512, '\0')), 1], ...headers, END]);
     const { image } = await importImage(store, await source([layer]));
     removeImage(store, image.id, () => []);
     await unharmed();

@@ -270,6 +270,96 @@ describe('registries that misbehave', function () {
     }
   });
 
+  it('only the registry itself may ask for the password, and nothing says it', async () => {
+    const basic = Buffer.from('ann:s3cr3t-word').toString('base64');
+    const thief = await serve((_, response) => {
+      respond(response, 401, Buffer.from('{}'), {
+        'www-authenticate': `Bearer realm="http://${thief.host}/token",service="s"`,
+      });
+      return true;
+    });
+    const server = await serve((request, response) => {
+      if (!request.url!.includes('/blobs/')) return false;
+      respond(response, 302, Buffer.alloc(0), { location: `http://${thief.host}${request.url}` });
+      return true;
+    });
+    const auths = { [server.host]: { auth: basic }, [thief.host]: { auth: basic } };
+    writeFileSync(join(dir, 'auth.json'), JSON.stringify({ auths }));
+    const env = { HOME: dir, REGISTRY_AUTH_FILE: join(dir, 'auth.json') };
+    const error = await failure(() => readAll(`docker://${server.host}/app:1`, { env }), 'ACCESS_DENIED');
+    assert.ok(thief.requests.length > 0);
+    for (const { url, headers } of [...thief.requests, ...server.requests]) {
+      assert.equal(headers.authorization, undefined);
+      assert.ok(!url.includes('/token'), url);
+    }
+    assert.ok(!/s3cr3t|YW5u/.test(`${error.stack} ${error.hint} ${JSON.stringify(error)}`));
+  });
+
+  it('a token that is never the right one is not asked for again and again', async () => {
+    let tokens = 0;
+    const server = await serve((request, response) => {
+      if (request.url!.startsWith('/token')) {
+        tokens++;
+        respond(response, 200, Buffer.from(JSON.stringify({ token: `t${tokens}`, expires_in: 0 })));
+      } else {
+        const challenge = `Bearer realm="http://${server.host}/token",service="s",__proto__="x",constructor="y"`;
+        respond(response, 401, Buffer.from('{}'), { 'www-authenticate': challenge });
+      }
+      return true;
+    });
+    await failure(() => readAll(`docker://${server.host}/app:1`, options()), 'ACCESS_DENIED');
+    assert.ok(tokens >= 1 && tokens < 5, `${tokens}`);
+    assert.equal(({} as { x?: string }).x, undefined);
+  });
+
+  it('what it says is shown without what a terminal would obey', async () => {
+    const evil = 'no \u001b]0;owned\u0007\u001b[2Jway\u009b31m \u202ekcab';
+    for (const status of [400, 403, 404, 500]) {
+      const server = await serve((request, response) => {
+        if (!request.url!.includes('/manifests/')) return false;
+        respond(response, status, Buffer.from(JSON.stringify({ errors: [{ code: 'X', message: evil }] })), {
+          'retry-after': '0',
+        });
+        return true;
+      });
+      const error = await readAll(`docker://${server.host}/app:1`, options()).catch((e: unknown) => e as Error);
+      assert.ok(error instanceof Error && !/\p{C}/u.test(error.message), JSON.stringify(error));
+    }
+  });
+
+  it('headers without end are not tried again', async () => {
+    const server = await serve((request, response) => {
+      if (!request.url!.includes('/manifests/')) return false;
+      for (let i = 0; i < 100; i++) response.setHeader(`x-${i}`, 'h'.repeat(8000));
+      respond(response, 200, image.manifest, { 'content-type': MANIFEST });
+      return true;
+    });
+    await failure(() => readAll(`docker://${server.host}/app:1`, options()), 'REGISTRY_UNREACHABLE');
+    assert.equal(server.requests.filter(({ url }) => url.includes('/manifests/')).length, 1);
+  });
+
+  it('a blob that gives a byte and is cut, again and again, comes to an end', async () => {
+    const { digest, blob } = image.layers[0]!;
+    let cuts = 0;
+    const server = await serve((request, response) => {
+      if (!request.url!.endsWith(digest)) return false;
+      cuts++;
+      const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      const range = { 'content-range': `bytes ${from}-${blob.length - 1}/${blob.length}` };
+      response.writeHead(from === 0 ? 200 : 206, {
+        'content-length': blob.length - from,
+        ...(from === 0 ? {} : range),
+      });
+      response.write(blob.subarray(from, from + 1), () => response.destroy());
+      return true;
+    });
+    const source = await openSource(`docker://${server.host}/app:1`, options());
+    const layer = (await source.manifest()).layers[0]!;
+    await failure(() => collect(source.openBlob(layer)), 'REGISTRY_UNREACHABLE');
+    assert.ok(cuts < 10, `${cuts}`);
+    await source.close();
+  });
+
   it('tokens are not asked for at odd places', async () => {
     for (const realm of ['file:///etc/passwd', 'nonsense', '', 'ftp://x/']) {
       const server = await serve((_, response) => {
