@@ -1,10 +1,13 @@
 /** gzip members (RFC 1952) packed again, byte for byte as the compressor that made them did. */
 import { constants, crc32, createDeflateRaw, deflateRawSync } from 'node:zlib';
 import { Readable } from 'node:stream';
+import { GoDeflate } from './go-deflate.ts';
 import type { GzipMaker } from './record.ts';
 
 const HEADER_BYTES = 10;
 const TRAILER_BYTES = 8;
+/** Packed in one go: other work of the thread comes between. */
+const GO_PIECE_BYTES = 256 * 1024;
 const [FHCRC, FEXTRA, FNAME, FCOMMENT] = [2, 4, 8, 16];
 
 /** The header of the member that `bytes` begin with (RFC 1952 section 2.3); undefined when it is not one, or not whole. */
@@ -31,6 +34,12 @@ export function gzipHeader(bytes: Buffer): Buffer | undefined {
  * change any more.
  */
 export function deflatePrefix(tar: Buffer, maker: GzipMaker, level: number, whole: boolean): Buffer {
+  if (maker === 'go') {
+    const deflate = new GoDeflate(level);
+    const parts = [deflate.push(tar)];
+    if (whole) parts.push(deflate.finish());
+    return Buffer.concat(parts);
+  }
   return deflateRawSync(tar, { level, finishFlush: whole ? constants.Z_FINISH : constants.Z_NO_FLUSH });
 }
 
@@ -47,16 +56,35 @@ export async function* gzipAgain(
     for (const piece of tar) {
       sum = crc32(piece, sum);
       length += piece.length;
-      // The compressor reads it while the next piece is made.
-      yield Buffer.from(piece);
+      yield piece;
     }
   }
   yield header;
+  if (maker === 'go') yield* goDeflated(level, counted());
+  else yield* zlibDeflated(level, counted());
+  yield gzipTrailer(sum, length);
+}
+
+function* goDeflated(level: number, pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
+  const deflate = new GoDeflate(level);
+  for (const piece of pieces) {
+    for (let at = 0; at < piece.length; at += GO_PIECE_BYTES) {
+      const packed = deflate.push(piece.subarray(at, at + GO_PIECE_BYTES));
+      if (packed.length > 0) yield packed;
+    }
+  }
+  yield deflate.finish();
+}
+
+async function* zlibDeflated(level: number, pieces: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  function* copies(): Generator<Buffer> {
+    // The compressor reads it while the next piece is made.
+    for (const piece of pieces) yield Buffer.from(piece);
+  }
   const deflate = createDeflateRaw({ level, chunkSize: 256 * 1024 });
-  yield* Readable.from(counted(), { objectMode: false })
+  yield* Readable.from(copies(), { objectMode: false })
     .on('error', (error) => deflate.destroy(error))
     .pipe(deflate);
-  yield gzipTrailer(sum, length);
 }
 
 /** RFC 1952 section 2.3.1: CRC32 and length modulo 2^32 of what was packed, little-endian. */

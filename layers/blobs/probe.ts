@@ -16,7 +16,11 @@ interface Candidate {
 }
 
 /** The usual levels first. */
-const CANDIDATES: readonly Candidate[] = [6, 9, 1, 5, 4, 3, 7, 8, 2].map((level) => ({ maker: 'zlib', level }));
+const ZLIB: readonly Candidate[] = [6, 9, 1, 5, 4, 3, 7, 8, 2].map((level) => ({ maker: 'zlib', level }));
+const GO: readonly Candidate[] = [6, 9, 5, 4, 7, 8].map((level) => ({ maker: 'go', level }));
+/** RFC 1952 section 2.3.1, OS: Go leaves it unknown, zlib says which it is. */
+const OS_AT = 9;
+const OS_UNKNOWN = 255;
 
 /**
  * How the gzip blob that begins with `blob` was made from the tar that begins with `tar`; undefined when no known compressor did. With
@@ -27,7 +31,8 @@ export function recognise(blob: Buffer, tar: Buffer, whole: boolean): Packing | 
   const header = gzipHeader(blob);
   if (header === undefined) return undefined;
   const body = blob.subarray(header.length);
-  const found = CANDIDATES.find(({ maker, level }) => {
+  const candidates = header[OS_AT] === OS_UNKNOWN ? GO : ZLIB;
+  const found = candidates.find(({ maker, level }) => {
     if (
       tar.length > FIRST_LOOK_BYTES &&
       !begins(body, deflatePrefix(tar.subarray(0, FIRST_LOOK_BYTES), maker, level, false))

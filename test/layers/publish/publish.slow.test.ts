@@ -27,7 +27,15 @@ import {
   smallImage,
   writeLayout,
 } from '../transport/samples.ts';
-import { havePrograms, misbehaving, pushImage, run, startDockerd } from '../transport/services.ts';
+import {
+  type Dockerd,
+  havePrograms,
+  misbehaving,
+  pushImage,
+  run,
+  startDockerd,
+  startRegistry,
+} from '../transport/services.ts';
 
 const skopeo = (...args: string[]): string => run('skopeo', '--insecure-policy', ...args);
 const rawAt = (name: string): string => skopeo('inspect', '--raw', '--tls-verify=false', `docker://${name}`);
@@ -274,10 +282,34 @@ describe('images out again', function () {
   });
 });
 
+/** What docker push compressed is packed again without anything being kept, and goes elsewhere as Docker had pushed it. */
+async function pushedByDocker(docker: Dockerd, id: string): Promise<void> {
+  const place = new Place();
+  const [from, to] = [await startRegistry(place.dir), await startRegistry(place.dir)];
+  try {
+    run('docker', '-H', docker.host, 'tag', id, `${from.host}/app:1`);
+    run('docker', '-H', docker.host, 'push', '-q', `${from.host}/app:1`);
+    const store = place.open();
+    const { image } = await importImage(store, `docker://${from.host}/app:1`, { keepBlobs: 'rebuild' });
+    for (const { digest } of image.layers) {
+      const packing = loadBlob(store, digest!)?.packing;
+      assert.ok(packing?.kind === 'gzip' && packing.maker === 'go', digest);
+    }
+    const exported = await exportImage(store, image, `docker://${to.host}/app:1`);
+    assert.deepEqual([exported.digest, exported.isPublished], [image.manifest!.digest, true]);
+    assert.equal(rawAt(`${to.host}/app:1`), rawAt(`${from.host}/app:1`));
+  } finally {
+    await from.stop();
+    await to.stop();
+    await place.remove();
+  }
+}
+
 describe('into the engines', function () {
   this.timeout(120_000);
   it('Docker and podman take the image by their sockets', async function () {
-    if (process.getuid?.() !== 0 || !havePrograms('dockerd', 'docker', 'podman')) return this.skip();
+    if (process.getuid?.() !== 0 || !havePrograms('dockerd', 'docker', 'podman', 'docker-registry', 'skopeo'))
+      return this.skip();
     const place = new Place();
     const store = place.open();
     const docker = await startDockerd();
@@ -302,6 +334,7 @@ describe('into the engines', function () {
         again.image.layers.map((layer) => layer.diffId),
         image.layers.map((layer) => layer.diffId),
       );
+      await pushedByDocker(docker, image.id);
       for (let i = 0; i < 100 && !existsSync(socket); i++) await sleep(100);
       await exportImage(store, image, 'podman-daemon:localhost/other:2', { env });
       const [taken] = JSON.parse(run('podman', ...podman, 'image', 'inspect', 'localhost/other:2')) as { Id: string }[];
