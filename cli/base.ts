@@ -1,5 +1,6 @@
 import { Command, Flags } from '@oclif/core';
 import { isPgError, PgError } from '../mdm/error.ts';
+import { visible } from '../mdm/visible.ts';
 import { resolveRoots, type Roots } from '../store/paths.ts';
 import { EXIT_ENGINE } from './exit-codes.ts';
 
@@ -28,8 +29,9 @@ export abstract class PgCommand extends Command {
     error: Error & { exitCode?: number; oclif?: { exit?: number }; code?: string },
   ): Promise<void> {
     if (error.oclif?.exit !== undefined && error.code === 'EEXIT') throw error;
-    if (process.env['PG_DEBUG']) process.stderr.write(`${error.stack ?? error.message}\n`);
-    const { message, hint } = isPgError(error) ? error : usageError(error, this.id ?? '');
+    if (process.env['PG_DEBUG']) process.stderr.write(`${visible(error.stack ?? error.message)}\n`);
+    const { message: text, hint } = isPgError(error) ? error : usageError(error, this.id ?? '');
+    const message = visible(text);
     if (this.errorEvents !== undefined) {
       const code = isPgError(error) ? { code: error.code } : {};
       this.errorEvents({ ...code, message, ...(hint === undefined ? {} : { hint }) });

@@ -1,4 +1,5 @@
 import { isPgError } from '../mdm/error.ts';
+import { visible } from '../mdm/visible.ts';
 
 /**
  * Does something to each of the containers named on a command line, as docker does: one that fails is reported and the others are done all the
@@ -15,8 +16,8 @@ export async function forEach(
       if (line !== undefined) process.stdout.write(`${line}\n`);
     } catch (error) {
       if (!(error instanceof Error)) throw error;
-      if (process.env['PG_DEBUG']) process.stderr.write(`${error.stack}\n`);
-      process.stderr.write(`pg: ${error.message}\n`);
+      if (process.env['PG_DEBUG']) process.stderr.write(`${visible(String(error.stack))}\n`);
+      process.stderr.write(`pg: ${visible(error.message)}\n`);
       if (isPgError(error) && error.hint !== undefined) process.stderr.write(`    ${error.hint}\n`);
       failed = 1;
     }

@@ -45,7 +45,7 @@ async function fromImage(
   const lease = store.lease(`make a container from ${name}`);
   try {
     const found = flags.pull === 'always' ? undefined : findImage(store, name);
-    const image = found ?? (await bring(store, name, flags));
+    const image = found ?? (await bring(roots, store, name, flags));
     const base = { id: image.id.replace('sha256:', ''), name, treeRoot: image.treeRoot, config: image.config.config };
     return await createContainer(roots, base, options);
   } finally {
@@ -54,23 +54,26 @@ async function fromImage(
   }
 }
 
-async function bring(store: Store, name: string, flags: RunFlags): ReturnType<typeof importedImage> {
+async function bring(roots: Roots, store: Store, name: string, flags: RunFlags): ReturnType<typeof importedImage> {
   if (flags.pull === 'never') {
     throw new PgError('IMAGE_NOT_FOUND', `No such image: ${name}`, { hint: `pg import ${name}` });
   }
   if (flags.pull !== 'always') process.stderr.write(`Unable to find image '${name}' locally\n`);
-  return importedImage(store, name, flags);
+  return importedImage(roots, store, name, flags);
 }
 
-async function importedImage(store: Store, name: string, flags: RunFlags) {
+async function importedImage(roots: Roots, store: Store, name: string, flags: RunFlags) {
   const [{ importImage }, { terminalProgress }] = await Promise.all([
     import('../layers/import.ts'),
     import('./progress.ts'),
   ]);
+  const { keepBlobs, unpack } = await readSettings(roots);
   const progress = terminalProgress(flags.quiet === true);
   try {
     const { image, took } = await importImage(store, name, {
       progress,
+      keepBlobs,
+      unpack,
       ...(flags.platform === undefined ? {} : { platform: flags.platform }),
     });
     progress.end();

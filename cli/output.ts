@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core';
 import { PgError } from '../mdm/error.ts';
+import { visible, visibleJson } from '../mdm/visible.ts';
 import { renderTemplate } from './template.ts';
 
 /** One column of a listing: its heading, the key that templates know it by, and how a row shows it. */
@@ -40,7 +41,7 @@ export function printList<Row>(
   if (options.quiet === true) return write(rows.map((row) => id(row, noTrunc)));
   const record = (row: Row): Record<string, string> =>
     Object.fromEntries(columns.map((c) => [c.key, c.value(row, noTrunc)]));
-  if (format === 'json') return write(rows.map((row) => JSON.stringify(record(row))));
+  if (format === 'json') return write(rows.map((row) => visibleJson(JSON.stringify(record(row)))));
   if (format === 'table') {
     return write(
       align([columns.map((c) => c.header), ...rows.map((row) => columns.map((c) => c.value(row, noTrunc)))]),
@@ -57,17 +58,20 @@ export function printList<Row>(
 /** Prints the objects of an `inspect`: a JSON array, or the template once for each. */
 export function printObjects(objects: readonly object[], format: string | undefined): void {
   if (format === undefined || format === 'json') {
-    process.stdout.write(`${JSON.stringify(objects, null, format === 'json' ? 0 : 4)}\n`);
+    process.stdout.write(`${visibleJson(JSON.stringify(objects, null, format === 'json' ? 0 : 4))}\n`);
   } else write(objects.map((object) => renderTemplate(format, object)));
 }
 
+/** A program gets what a template gives as it is, a terminal what it can show. */
 function write(lines: string[]): void {
-  if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`);
+  const text = `${lines.join('\n')}\n`;
+  if (lines.length > 0) process.stdout.write(process.stdout.isTTY ? visible(text) : text);
 }
 
 /** Columns side by side, three spaces apart, as docker has them. */
 function align(lines: string[][]): string[] {
   const widths: number[] = [];
+  lines = lines.map((line) => line.map((cell) => visible(cell).replaceAll(/[\n\t]/g, ' ')));
   for (const line of lines) line.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
   return lines.map((line) =>
     line

@@ -1,3 +1,4 @@
+import { visible } from '../mdm/visible.ts';
 import { Flags } from '@oclif/core';
 import type { ProgressSink } from '../layers/progress.ts';
 import { humanSize } from './output.ts';
@@ -48,7 +49,7 @@ class Tasks {
   moved = 0;
 
   start(id: string, label: string, total: number | undefined): void {
-    this.all.set(id, { label, total, done: 0, startedMs: performance.now(), note: undefined });
+    this.all.set(id, { label: visible(label), total, done: 0, startedMs: performance.now(), note: undefined });
   }
 
   advance(id: string, bytes: number): Task | undefined {

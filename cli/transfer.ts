@@ -1,4 +1,5 @@
 import { PgError } from '../mdm/error.ts';
+import { visible } from '../mdm/visible.ts';
 import { openStore, type Store } from '../store/store.ts';
 import type { Roots } from '../store/paths.ts';
 import { type ShownProgress, shownProgress } from './progress.ts';
@@ -31,7 +32,7 @@ export async function transfer(
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   const say = (line: string): void => {
     progress.end();
-    if (flags.quiet !== true && !progress.isJson) process.stderr.write(`${line}\n`);
+    if (flags.quiet !== true && !progress.isJson) process.stderr.write(`${visible(line)}\n`);
   };
   try {
     await work({ store, progress, signal: stop.signal, say });

@@ -242,12 +242,8 @@ function place(entry: TarEntry): string {
   return `tar entry '${shown(entry.name)}' at byte ${entry.offset}`;
 }
 
-/** A name for messages: at most 200 bytes, control characters as `\xNN`, UTF-8 read as such. */
-function shown(name: string): string {
-  const text = Buffer.from(name.slice(0, 200), 'latin1').toString('utf8');
-  // eslint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
-}
+/** A name for messages: at most 200 bytes, UTF-8 read as such. */
+const shown = (name: string): string => Buffer.from(name.slice(0, 200), 'latin1').toString('utf8');
 
 function hostile(entry: TarEntry, why: string): PgError {
   return new PgError('HOSTILE_PATH', `${place(entry)}: ${why}`, {

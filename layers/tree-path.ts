@@ -81,12 +81,8 @@ export function* walkTree(tree: Tree, top: Found): Generator<Found> {
 export const joinPath = (directory: string, name: string): string =>
   directory === '/' ? `/${name}` : `${directory}/${name}`;
 
-/** A latin1 path as a message may show it: as UTF-8, with what a terminal would obey written as escapes. */
-function print(path: string): string {
-  const text = Buffer.from(path, 'latin1').toString('utf8');
-  // oxlint-disable-next-line no-control-regex
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
-}
+/** A latin1 path as a message shows it: as UTF-8. */
+const print = (path: string): string => Buffer.from(path, 'latin1').toString('utf8');
 
 function notFound(asked: string, missing: string, where: string): PgError {
   const more = asked === missing ? '' : `: there is no ${print(missing)}`;

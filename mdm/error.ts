@@ -1,19 +1,21 @@
+import { visible } from './visible.ts';
+
 /**
  * The one error of the world outside: bad input, a missing image, a full disk, a cut network.
  * Our own bugs are `assert` failures instead, and crash.
  *
  * `code` is stable and machine-readable (`IMAGE_NOT_FOUND`); `message` says what was wrong and where; `hint` says what
- * to do next. Exit codes exist only in `cli/`, errnos only in `fs/fuse/`.
+ * to do next; both are for people's terminals, whatever names of files and words of servers are in them (visible.ts). Exit codes exist only in `cli/`, errnos only in `fs/fuse/`.
  */
 export class PgError extends Error {
   readonly code: string;
   readonly hint: string | undefined;
 
   constructor(code: string, message: string, options: { hint?: string; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(visible(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'PgError';
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : visible(options.hint);
   }
 }
 

@@ -39,7 +39,13 @@ it has an @: web@latest is the container.`;
         before.position === undefined
           ? await containerChanges(roots, before.name)
           : await changesAt(roots, before.name, before.position);
-      for (const { kind, path } of changes) await writeOut(Buffer.from(`${kind} ${path}\n`, 'latin1'));
+      for (const { kind, path } of changes)
+        await writeOut(
+          Buffer.from(
+            `${kind} ${process.stdout.isTTY ? wordOfPath(path) : path}\n`,
+            process.stdout.isTTY ? 'utf8' : 'latin1',
+          ),
+        );
       return;
     }
     const after = parseContainerAt(args.after);

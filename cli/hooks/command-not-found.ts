@@ -1,3 +1,4 @@
+import { visible } from '../../mdm/visible.ts';
 import type { Hook } from '@oclif/core/hooks';
 import { EXIT_ENGINE } from '../exit-codes.ts';
 
@@ -26,14 +27,14 @@ const commandNotFound: Hook.CommandNotFound = async function ({ config, id }) {
     const wrong = isTopic
       ? `'${words.slice(0, 2).join(' ')}' is not a pg command`
       : `pg ${typed} takes no '${words[1]}'`;
-    process.stderr.write(`pg: ${wrong}\n    see 'pg ${typed} --help'\n`);
+    process.stderr.write(visible(`pg: ${wrong}\n    see 'pg ${typed} --help'\n`));
     this.exit(EXIT_ENGINE);
   }
   const known = [...new Set(config.commands.filter((c) => !c.hidden).map((c) => c.id.split(':')[0]!))];
   const nearest = known.toSorted((a, b) => distance(typed, a) - distance(typed, b))[0];
   const near = nearest !== undefined && distance(typed, nearest) <= 2 ? `did you mean 'pg ${nearest}'? ` : '';
   const guess = Object.hasOwn(DOCKER_WORDS, typed) ? `${DOCKER_WORDS[typed]}; ` : near;
-  process.stderr.write(`pg: '${typed}' is not a pg command\n    ${guess}see 'pg --help'\n`);
+  process.stderr.write(visible(`pg: '${typed}' is not a pg command\n    ${guess}see 'pg --help'\n`));
   this.exit(EXIT_ENGINE);
 };
 
