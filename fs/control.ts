@@ -5,6 +5,7 @@ import type { CheckpointStep } from './checkpoint-sink.ts';
 import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats } from './mount.ts';
+import type { CleaningReport } from './view/view.ts';
 
 /** What the thread that serves a mount is told first. */
 export interface MountWorkerData {
@@ -29,6 +30,10 @@ export interface Verbs {
   stats: FsStats;
   checkpoint: null;
   changes: FsChange[];
+  /** Cleans the log; answered when that is done. */
+  clean: CleaningReport;
+  /** Tells that sectors were given back, or why not. */
+  givenBack: null;
   /** Tells what has become of a checkpoint that was handed over. */
   checkpointed: null;
   budget: null;
@@ -43,6 +48,8 @@ export interface ControlRequest {
   claim?: NamespaceClaim;
   /** Of the verb `checkpointed`: what was installed, or why nothing was (null: it was abandoned). */
   checkpoint?: NamedCheckpoint | PgErrorData | null;
+  /** Of the verb `givenBack`. */
+  failure?: PgErrorData | null;
   /** Of the verb `budget`. */
   budget?: Budget | null;
 }
@@ -54,6 +61,7 @@ export type ControlMessage =
   | { kind: 'failure'; id: number; error: PgErrorData }
   | { kind: 'report'; message: string }
   | { kind: 'checkpoint'; step: CheckpointStep }
+  | { kind: 'giveBack'; sectors: number[] }
   | { kind: 'damage'; message: string }
   | { kind: 'ended'; error: PgErrorData | null };
 

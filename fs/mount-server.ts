@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { fromErrorData, PgError, toErrorData } from '../mdm/error.ts';
+import { fromErrorData, PgError, type PgErrorData, toErrorData } from '../mdm/error.ts';
 import { siblingModule } from '../store/threads.ts';
 import { CheckpointSink } from './checkpoint-sink.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
@@ -10,9 +10,11 @@ import { closeDevice, detachPath, mountDevice, openDevice, unmountPath } from '.
 import type { Budget } from '../mdm/meter.ts';
 import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { NamespaceClaim } from './log/claim.ts';
+import { giveBackIn } from './log/reclaim.ts';
 import type { FsChange, FsStats, Mount, MountOptions, Position } from './mount.ts';
 import { NUDGE_MS, SyncRing, WANT } from './sync-ring.ts';
 import type { SyncWorkerData } from './sync-worker.ts';
+import type { CleaningReport } from './view/view.ts';
 
 /** How long an acknowledged write may stay in memory when nobody asks for it to be durable (ext4's commit interval). */
 const COMMIT_INTERVAL_MS = 5000;
@@ -80,6 +82,7 @@ class RunningMount implements Mount {
       else if (message.kind === 'report') report(message.message);
       else if (message.kind === 'damage') report((this.damage = message.message));
       else if (message.kind === 'checkpoint') this.sink?.take(message.step);
+      else if (message.kind === 'giveBack') this.giveBack(options.logDir!, message.sectors);
       else if (message.kind === 'ended') failure ??= message.error === null ? null : fromErrorData(message.error);
       else this.settle(message);
     });
@@ -112,6 +115,10 @@ class RunningMount implements Mount {
 
   async checkpoint(): Promise<void> {
     await this.ask('checkpoint');
+  }
+
+  clean(): Promise<CleaningReport> {
+    return this.ask('clean');
   }
 
   changes(): Promise<FsChange[]> {
@@ -188,6 +195,17 @@ class RunningMount implements Mount {
       if (this.open && !this.ring.nudge()) setTimeout(again, NUDGE_MS);
     };
     setTimeout(again, NUDGE_MS);
+  }
+
+  /** Gives sectors of the log back, which waits for the disk, and tells the serving thread; one that ends does not hear it. */
+  private giveBack(logDir: string, sectors: number[]): void {
+    let failure: PgErrorData | null = null;
+    try {
+      giveBackIn(logDir, sectors);
+    } catch (error) {
+      failure = toErrorData(error);
+    }
+    this.ask('givenBack', { failure }).catch(() => undefined);
   }
 
   /** Tells the serving thread what has become of its checkpoint; one that ends does not hear it. */

@@ -4,6 +4,7 @@ import { fromErrorData, PgError, toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
 import { openStore } from '../store/store.ts';
 import { CheckpointJob } from './checkpoint-job.ts';
+import { CleaningJob } from './cleaning-job.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
 import { awaitDevice, becomeWakeable, invalidateAttributes } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
@@ -60,6 +61,7 @@ class MountWorker {
   private readonly log: Log | null;
   private readonly server: Server;
   private readonly job: CheckpointJob;
+  private readonly cleaning: CleaningJob | undefined;
   private workedAt = 0;
   private readonly here = new SyncHere();
   /** Bytes of the log that were written to its file, and the number of the commit entry that ends them. */
@@ -87,7 +89,7 @@ class MountWorker {
         writeBack: (ino) => this.ring.postWriteBack(ino),
         forgetAttributes: (ino) => invalidateAttributes(data.deviceFd, ino),
         attend: () => !this.ring.checkIn() || this.attend(),
-        hasWork: () => this.job.hasWork,
+        hasWork: () => this.job.hasWork || this.cleaning?.hasWork === true,
         work: (isIdle) => this.work(isIdle),
         report: (message) => this.post({ kind: 'report', message }),
       },
@@ -95,11 +97,15 @@ class MountWorker {
     this.job = new CheckpointJob(view, this.ring, (step, transfer) =>
       this.port.postMessage({ kind: 'checkpoint', step } satisfies ControlMessage, transfer),
     );
+    if (this.log !== null && view.cleaner !== undefined) {
+      const giveBack = (sectors: number[]): void => this.post({ kind: 'giveBack', sectors });
+      this.cleaning = new CleaningJob(view.cleaner, this.log, this.job, this.ring, giveBack);
+    }
   }
 
   /** Serves until the mount ends. */
   run(): void {
-    const damage = describeDamage({ payloads: this.log?.damaged.length ?? 0, missingBytes: 0 });
+    const damage = describeDamage({ payloads: this.log?.damaged.length ?? 0, sectors: 0, missingBytes: 0 });
     if (damage !== undefined) this.post({ kind: 'damage', message: `the log is damaged: ${damage}` });
     this.ring.threadId = becomeWakeable();
     this.post({ kind: 'serving' });
@@ -206,6 +212,7 @@ class MountWorker {
       this.flush();
       this.log!.saveMeter();
       if (this.view.checkpointDue()) this.job.begin();
+      this.cleaning?.tick(this.view.checkpointBytes);
       if (this.flushed > this.ring.syncedSize) this.postSync(0, 0);
     } catch {
       // Reported by `flush`; whoever calls fsync gets the error.
@@ -216,7 +223,8 @@ class MountWorker {
   private work(isIdle: boolean): void {
     const now = performance.now();
     if (!isIdle && now - this.workedAt < BUSY_INTERVAL_MS) return;
-    this.job.step(isIdle ? IDLE_SLICE_MS : BUSY_SLICE_MS);
+    const job = this.job.hasWork ? this.job : this.cleaning;
+    job?.step(isIdle ? IDLE_SLICE_MS : BUSY_SLICE_MS);
     this.workedAt = performance.now();
   }
 
@@ -240,6 +248,7 @@ class MountWorker {
 
   private serveVerb(request: ControlRequest): void {
     if (request.verb === 'checkpoint' && this.log !== null) return this.checkpointFor(request.id);
+    if (request.verb === 'clean' && this.cleaning !== undefined) return this.cleanFor(request.id, this.cleaning);
     try {
       this.post({ kind: 'answer', id: request.id, value: this.verb(request) });
     } catch (error) {
@@ -255,7 +264,15 @@ class MountWorker {
     });
   }
 
-  private verb({ verb, claim, budget, checkpoint = null }: ControlRequest): Verbs[keyof Verbs] {
+  /** Answers when the log is cleaned. */
+  private cleanFor(id: number, cleaning: CleaningJob): void {
+    cleaning.begin((result) => {
+      if (result instanceof Error) this.post({ kind: 'failure', id, error: toErrorData(result) });
+      else this.post({ kind: 'answer', id, value: result });
+    });
+  }
+
+  private verb({ verb, claim, budget, checkpoint = null, failure = null }: ControlRequest): Verbs[keyof Verbs] {
     const { view } = this;
     switch (verb) {
       case 'commit':
@@ -265,6 +282,11 @@ class MountWorker {
       case 'stats':
         return this.stats();
       case 'checkpoint':
+        return null;
+      case 'clean':
+        throw new FsError('EROFS');
+      case 'givenBack':
+        this.cleaning?.givenBack(failure === null ? null : fromErrorData(failure));
         return null;
       case 'checkpointed':
         this.job.ended(checkpoint !== null && 'code' in checkpoint ? fromErrorData(checkpoint) : checkpoint);

@@ -2,6 +2,7 @@ import type { Cost } from '../mdm/cost.ts';
 import type { Budget } from '../mdm/meter.ts';
 import type { Roots } from '../store/paths.ts';
 import type { NamespaceClaim } from './log/claim.ts';
+import type { CleaningReport } from './view/view.ts';
 
 /** What to mount, where. */
 export interface MountOptions {
@@ -82,6 +83,8 @@ export interface Mount {
   stats(): Promise<FsStats>;
   /** Writes a checkpoint, so that the next mount replays only what comes after it. */
   checkpoint(): Promise<void>;
+  /** Moves what is needed out of sparse sectors of the log, and gives back what is not needed; it is done anyway when it pays. FsError EROFS when nothing is written here. */
+  clean(): Promise<CleaningReport>;
   /** What the writable layer changed against the image, in path order. */
   changes(): Promise<FsChange[]>;
   /**

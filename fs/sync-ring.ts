@@ -46,7 +46,8 @@ const SYNCED = 1;
 const FLUSHED_SEQUENCE = 2;
 const SYNCED_SEQUENCE = 3;
 const ROOT_SIZE = 4;
-const SIZES = 5;
+const WANTED_HASH = 5;
+const SIZES = 6;
 
 /** Requests that wait for an fdatasync, and the place in the log that it must cover. */
 export interface Waiting {
@@ -120,6 +121,22 @@ export class SyncRing {
     this.sizes[ROOT_SIZE] = size;
     this.words.set(new Int32Array(Uint8Array.from(root).buffer), ROOT);
     Atomics.add(this.words, ROOT_VERSION, 1);
+  }
+
+  /** Bytes of full sectors that the syncer has hashed and kept the roots of. */
+  get hashedSize(): number {
+    Atomics.load(this.words, ROOT_VERSION);
+    return this.sizes[ROOT_SIZE]!;
+  }
+
+  /** Up to here the syncer is to hash though the mount is busy; then it asks the FUSE thread to look. */
+  get wantedHash(): number {
+    return this.sizes[WANTED_HASH]!;
+  }
+
+  set wantedHash(size: number) {
+    this.sizes[WANTED_HASH] = size;
+    this.wake();
   }
 
   /** FUSE thread: what the syncer has hashed if that is not what it had at version `seen`; undefined also while it is writing that. */

@@ -20,6 +20,8 @@ export interface SyncWorkerData {
 /** Hashing goes on when no request came for this long, in pieces after each of which a waiting FSYNC gets its turn. */
 const QUIET_MS = 200;
 const HASH_BYTES = 256 << 10;
+/** Between pieces that are hashed though requests come, so that they take a part of a processor. */
+const WANTED_PAUSE_MS = 1;
 /** How long the FUSE thread is nudged to commit; it may be in the middle of a long request. */
 const REMIND_MS = 10;
 
@@ -50,7 +52,9 @@ class Syncer {
     const { ring } = this;
     for (;;) {
       const behind = this.isBehind();
-      const timeoutMs = behind ? QUIET_MS : this.data.commitIntervalMs;
+      const wanted = behind && ring.hashedSize < ring.wantedHash;
+      if (wanted) this.hashWanted();
+      const timeoutMs = wanted ? WANTED_PAUSE_MS : behind ? QUIET_MS : this.data.commitIntervalMs;
       switch (ring.await(timeoutMs, this.rootsServed)) {
         case 'stopped':
           this.end();
@@ -67,7 +71,7 @@ class Syncer {
         case 'timeout':
           this.sinceCommitMs += timeoutMs;
           if (this.sinceCommitMs >= this.data.commitIntervalMs) this.remind();
-          if (behind) this.hashWhileQuiet();
+          if (behind && !wanted) this.hashWhileQuiet();
       }
     }
   }
@@ -114,6 +118,19 @@ class Syncer {
     } catch {
       // Told by `advance`, which is not called again.
     }
+  }
+
+  /** Hashes a piece of what is asked for, requests or not; tells the FUSE thread when all of that is hashed. */
+  private hashWanted(): void {
+    const { ring } = this;
+    try {
+      this.advance();
+    } catch {
+      return; // told by `advance`
+    }
+    if (ring.hashedSize < ring.wantedHash) return;
+    ring.want(WANT.FLUSH);
+    ring.nudgeUntilTaken(REMIND_MS);
   }
 
   /** Hashes one piece more; true when all that is durable is hashed. What it throws it has reported. */

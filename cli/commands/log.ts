@@ -132,6 +132,8 @@ machine's (docs/formats/mdm.md). What a running container has written so far is 
         if (--left === 0) break;
       }
       print(group);
+      if (left > 0 && list.goneBefore > 0)
+        process.stderr.write(`what was committed before byte ${list.goneBefore} was cleaned: only its root is left\n`);
     } finally {
       list.close();
     }

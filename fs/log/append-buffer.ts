@@ -1,8 +1,12 @@
-import { type Entry, entryBytes, isOfRequest, peekFields, putLengths, putRequest } from './entry.ts';
+import { COMMIT_BYTES, type Entry, entryBytes, isOfRequest, peekFields, putLengths, putRequest } from './entry.ts';
 import { viewOf } from './scanner.ts';
 
 /** Room for entries: they are in memory only until the next flush, or until this is full. */
 export const BUFFER_BYTES = 4 << 20;
+/** What may follow the last entry of a batch: the log's own, and the COMMIT. */
+export const TAIL_BYTES = COMMIT_BYTES + 256;
+/** A WRITE still in memory may grow by what follows it, up to this payload. */
+export const GROW_LIMIT = 1 << 20;
 /** What is before the room in the memory. */
 const HEADER_SPACE = 4096;
 /** 'pgab' and a version: memory that holds anything else holds nothing. */

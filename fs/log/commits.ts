@@ -10,8 +10,9 @@ import type { Instruction } from '../../mdm/instruction.ts';
 import { readFully } from './disk.ts';
 import { Entry, getU64, LOG_HEADER_BYTES, TYPE_COMMIT, TYPE_HEADER } from './entry.ts';
 import { readHeader } from './header.ts';
-import { accumulatorAt, RootsFile, type SectorRoot, sectorOf } from './roots.ts';
-import { Scanner } from './scanner.ts';
+import { oldestMark } from './oldest.ts';
+import { accumulatorAt, accumulatorOfBytes, RootsFile, type SectorRoot, sectorOf } from './roots.ts';
+import { behind, Scanner } from './scanner.ts';
 
 /** A commit of a log: an MDM batch, and the state that it led to. */
 export interface Commit {
@@ -60,6 +61,9 @@ export class CommitList {
   readonly #salt: number;
   readonly #limit: number;
   readonly #kept: readonly SectorRoot[];
+  readonly #roots: RootsFrom;
+  /** The first place that is still there. */
+  readonly #start: Place;
 
   /** Of the log in `dir` up to `limit`, a commit's end. PgError LOG_CORRUPT, here and later, LOG_VERSION. */
   constructor(dir: string, limit: number, roots: RootsFrom) {
@@ -68,7 +72,12 @@ export class CommitList {
     try {
       this.#salt = readHeader(this.#fd, this.#path).salt;
       this.#limit = limit;
-      this.#kept = roots === 'kept' ? new RootsFile(dir, this.#salt).all() : [];
+      const file = new RootsFile(dir, this.#salt);
+      this.#kept = file.all();
+      file.close();
+      this.#roots = roots;
+      const mark = oldestMark(dir, this.#fd, this.#salt, this.#kept);
+      this.#start = mark === undefined || mark.size > limit ? START : { ...behind(mark), accumulator: undefined };
     } catch (error) {
       closeLog(this.#fd);
       throw error;
@@ -79,9 +88,14 @@ export class CommitList {
     closeLog(this.#fd);
   }
 
-  /** From the first to the last. */
+  /** Whether the log was cleaned, so that commits up to this size are not listed any more; 0 when it was not. */
+  get goneBefore(): number {
+    return this.#start.size;
+  }
+
+  /** From the first to the last that is there. */
   *oldestFirst(): Generator<Commit> {
-    yield* this.#from(START, this.#limit);
+    yield* this.#from(this.#start, this.#limit);
   }
 
   /** From the last to the first. A stretch is hashed when its turn comes. */
@@ -95,13 +109,13 @@ export class CommitList {
 
   /** Where the stretches start. Where the roots of sectors are not kept everything is hashed once to find them. */
   #places(): Place[] {
-    const places: Place[] = [START];
+    const places: Place[] = [this.#start];
     const note = (size: number, place: () => Place): void => {
       if (size - places.at(-1)!.size >= STRETCH_BYTES) places.push(place());
     };
-    const isKept = this.#kept.length >= sectorOf(this.#limit);
-    if (isKept) this.#scan(START, note);
-    else for (const _ of this.#from(START, this.#limit, note)) continue;
+    const isKept = this.#roots === 'kept' && this.#kept.length >= sectorOf(this.#limit);
+    if (isKept) this.#scan(this.#start, note);
+    else for (const _ of this.#from(this.#start, this.#limit, note)) continue;
     return places;
   }
 
@@ -131,7 +145,7 @@ export class CommitList {
 
   #accumulator({ size, accumulator }: Place): Accumulator {
     if (accumulator !== undefined) return Accumulator.restore(accumulator);
-    const kept = accumulatorAt(this.#fd, this.#kept, size);
+    const kept = (this.#roots === 'kept' ? accumulatorAt : accumulatorOfBytes)(this.#fd, this.#kept, size);
     if (kept === undefined) throw new PgError('LOG_CORRUPT', `${this.#path} ends before byte ${size}`);
     return kept;
   }

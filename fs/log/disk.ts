@@ -56,6 +56,23 @@ export function reserveBlocks(fd: number, offset: number, length: number): void 
   }
 }
 
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+/**
+ * Gives [offset, offset + length) of a file back to the disk; it reads as zeros then, and the file keeps its size (fallocate(2)). Where the filesystem cannot, zeros
+ * are written, and nothing is gained. Throws as `node:fs` does.
+ */
+export function punchHole(fd: number, offset: number, length: number): void {
+  while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) !== 0) {
+    const number = koffi.errno();
+    if (number === koffi.os.errno['EINTR']) continue;
+    if (number !== koffi.os.errno['EOPNOTSUPP'] && number !== koffi.os.errno['ENOSYS'])
+      throw callError('fallocate', number);
+    return writeZeros(fd, offset, length);
+  }
+}
+
 /** Zeros to write or to compare with; never to be changed. */
 export const ZEROS = Buffer.alloc(256 * 1024);
 

@@ -25,10 +25,10 @@ import {
   TYPE_COMMIT,
   TYPE_ROOT,
 } from './entry.ts';
-import { AppendBuffer, BUFFER_BYTES, type LastRequest } from './append-buffer.ts';
+import { AppendBuffer, BUFFER_BYTES, GROW_LIMIT, type LastRequest, TAIL_BYTES } from './append-buffer.ts';
 import { closeLog } from './bases.ts';
 import { checkpointEntry, type NamedCheckpoint } from './checkpoint-entry.ts';
-import { Checkpoints, removeNewCheckpoint } from './checkpoints.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { isDiskFull, openLogFile, unlessFull, writeFully } from './disk.ts';
 import { exhausted, failed, full, oldEpoch } from './errors.ts';
 import { Hasher } from './hasher.ts';
@@ -37,6 +37,7 @@ import { type NamespaceClaim, namespaceEntry } from './claim.ts';
 import { MeterKeeper } from './meter-file.ts';
 import { PayloadReader } from './payload.ts';
 import { findEnd, laterMark } from './recover.ts';
+import { Reclaimer } from './reclaim.ts';
 import { type RecordedRoot, RootRecorder } from './root-entry.ts';
 import { SCAN_START, behind, entriesBetween, viewOf } from './scanner.ts';
 import { HEADROOM, LogSpace } from './space.ts';
@@ -65,11 +66,6 @@ export interface OpenLogOptions {
   /** Where entries gather before they are written; what another process left in it of this log is taken over. */
   buffer?: AppendBuffer;
 }
-
-/** What may follow the last entry of a batch: the log's own, and the COMMIT. */
-const TAIL_BYTES = COMMIT_BYTES + 256;
-/** A WRITE still in memory may grow by what follows it, up to this payload. */
-const GROW_LIMIT = 1 << 20;
 
 /**
  * Opens the log in `dir`: finds its end, cuts a torn tail, and takes the writer's lock.
@@ -102,6 +98,8 @@ export class Log {
   readonly readOnly: boolean;
   readonly base: Buffer;
   readonly hasher: Hasher;
+  /** Gives sectors that nothing needs back to the disk. */
+  readonly reclaimer: Reclaimer;
   /** What all that was done here has cost. */
   readonly meter: Meter;
   /** The last checkpoint that is of use, until the view has taken it. */
@@ -146,6 +144,7 @@ export class Log {
     this.#path = join(dir, 'log');
     this.#epoch = readEpoch(dir);
     this.hasher = new Hasher(dir, fd, salt);
+    this.reclaimer = new Reclaimer(dir, fd, salt);
     const limit = this.readOnly ? (options.limit ?? Infinity) : Infinity;
     this.#gathering = this.readOnly ? undefined : (options.buffer ?? new AppendBuffer());
     if (this.#gathering !== undefined) this.inherited = takeOver(this.#gathering, fd, salt);
@@ -156,6 +155,7 @@ export class Log {
     const fileBytes = Math.min(fstatSync(fd).size, limit);
     const from = laterMark(this.checkpoint, this.hasher.restored, limit);
     const end = findEnd(fd, salt, from.size, from.sequence, fileBytes, this.#path);
+    if (end.size < limit && limit < Infinity) this.reclaimer.requireNotGone(end.size, limit);
     this.damaged = end.damaged;
     this.#keeper = new MeterKeeper(dir, end.size);
     this.meter = this.#keeper.meter;
@@ -168,7 +168,7 @@ export class Log {
     this.durable = 0;
     if (!this.readOnly) {
       if (fileBytes > end.size) ftruncateSync(fd, end.size);
-      removeNewCheckpoint(dir);
+      this.reclaimer.finishInterrupted();
       fdatasyncSync(fd);
       this.durable = end.size;
       this.#space.reserve(end.size + HEADROOM, end.size);
@@ -438,6 +438,7 @@ export class Log {
       }
     } finally {
       this.hasher.close();
+      this.reclaimer.close();
       closeLog(this.fd);
     }
   }

@@ -173,5 +173,33 @@ export function accumulatorAt(fd: number, kept: readonly SectorRoot[], size: num
   return accumulator;
 }
 
+/**
+ * An accumulator of the first `size` bytes, from the bytes that are there; only of sectors that were given back what is kept counts. Undefined when the bytes behind
+ * the last full sector are gone, or too few.
+ */
+export function accumulatorOfBytes(fd: number, kept: readonly SectorRoot[], size: number): Accumulator | undefined {
+  const accumulator = new Accumulator();
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  while (accumulator.size < size) {
+    const sector = sectorOf(accumulator.size);
+    const end = (sector + 1) * SECTOR_BYTES;
+    if (kept[sector]?.isGone === true) {
+      if (end > size) return undefined;
+      accumulator.appendSector(kept[sector].root);
+      continue;
+    }
+    const got = readFully(
+      fd,
+      chunk,
+      0,
+      Math.min(chunk.length, Math.min(end, size) - accumulator.size),
+      accumulator.size,
+    );
+    if (got === 0) return undefined;
+    accumulator.append(chunk.subarray(0, got));
+  }
+  return accumulator;
+}
+
 /** Number of the sector that a byte lies in. */
 export const sectorOf = (offset: number): number => Math.floor(offset / SECTOR_BYTES);

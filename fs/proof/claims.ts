@@ -6,8 +6,13 @@ import { closeLog, openToRead } from '../log/bases.ts';
 import { type NamespaceClaim, readClaim } from '../log/claim.ts';
 import { type Entry, FIRST_USER_TYPE, TYPE_COMMIT, TYPE_NAMESPACE } from '../log/entry.ts';
 import { readHeader } from '../log/header.ts';
-import { SCAN_START, entriesBetween } from '../log/scanner.ts';
+import { entriesBetween } from '../log/scanner.ts';
+import { Checkpoints } from '../log/checkpoints.ts';
+import { oldestMark, placeOf } from '../log/oldest.ts';
+import { RootsFile } from '../log/roots.ts';
+import type { Mark } from '../log/sidecar.ts';
 import { apply } from '../view/apply.ts';
+import { restoreState } from '../view/checkpoint.ts';
 import { FieldReader } from '../view/entries.ts';
 import { PastStates } from '../view/past.ts';
 import { State } from '../view/state.ts';
@@ -29,7 +34,7 @@ export interface Expected {
 }
 
 /**
- * Replays the log in `dir` from its first entry to `limit`, a commit's end, and compares every claim in it with what the files were. Of a log that
+ * Replays the log in `dir` from its first entry (of a cleaned log: from its older checkpoint) to `limit`, a commit's end, and compares every claim in it with what the files were. Of a log that
  * is not this program's own, this is how to know that its claims are true. `label` is whose claims they must be, `epoch` the newest that may be; of a clone,
  * `labelBefore` says whose they are before the place where its own history begins. LOG_CORRUPT.
  */
@@ -44,20 +49,22 @@ export function checkClaims(
   const fd = openToRead(dir);
   try {
     const { salt } = readHeader(fd, path);
-    const entries = (): Generator<Entry> => entriesBetween(fd, salt, SCAN_START, limit, path);
-    const claims = claimsOf(entries());
+    const roots = new RootsFile(dir, salt);
+    const mark = oldestMark(dir, fd, salt, roots.all());
+    roots.close();
+    const entries = (): Generator<Entry> => entriesBetween(fd, salt, placeOf(mark), limit, path);
+    const claims = claimsOf(entries()).filter((claim) => claim.size >= (mark?.size ?? 0));
     const bySize = Map.groupBy(claims, (claim) => claim.size);
     const state = new State(openTree(store, treeRoot));
+    if (mark !== undefined) restoreAt(state, new Checkpoints(dir, fd, salt).trusted(mark.size), mark.size, path);
+    compare(bySize.get(mark?.size ?? 0), state);
     const fields = new FieldReader();
     const past = new PastStates(state.tree, dir, limit);
     state.past = (size) => past.at(size);
     for (const entry of entries()) {
       if (entry.type >= FIRST_USER_TYPE) replay(state, entry, fields, path);
       if (entry.type !== TYPE_COMMIT) continue;
-      const here = bySize.get(entry.at + entry.length);
-      if (here === undefined) continue;
-      const { root } = buildNamespace(state);
-      for (const claim of here) claim.holds = Buffer.compare(claim.root, root) === 0;
+      compare(bySize.get(entry.at + entry.length), state);
     }
     let before = 0;
     let of: string | undefined;
@@ -74,6 +81,19 @@ export function checkClaims(
   } finally {
     closeLog(fd);
   }
+}
+
+/** The state that a cleaned log's entries are replayed on. */
+function restoreAt(state: State, checkpoint: Mark | undefined, size: number, path: string): void {
+  if (checkpoint?.size !== size)
+    throw new PgError('LOG_CORRUPT', `${path} was cleaned, and its checkpoint at byte ${size} is damaged`);
+  restoreState(state, checkpoint.payload);
+}
+
+function compare(claims: readonly CheckedClaim[] | undefined, state: State): void {
+  if (claims === undefined) return;
+  const { root } = buildNamespace(state);
+  for (const claim of claims) claim.holds = Buffer.compare(claim.root, root) === 0;
 }
 
 function replay(state: State, entry: Entry, fields: FieldReader, path: string): void {

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import {
   blockRoots,
@@ -13,6 +14,8 @@ import type { Subtree } from '../../mdm/subtrees.ts';
 import { type ContentRef, piecesOf, wholeSector } from '../../store/content.ts';
 import type { Store } from '../../store/store.ts';
 import { readFully } from '../log/disk.ts';
+import { readHeader } from '../log/header.ts';
+import { RootsFile } from '../log/roots.ts';
 
 /** Trees that proofs are made from, hashed as far as a proof needs it. A sector's roots are kept once they are known. */
 const SECTOR_HEIGHT = 16;
@@ -85,12 +88,18 @@ export class FileSource implements ProofSource {
 export const memorySource = (bytes: Uint8Array): FileSource =>
   new FileSource(bytes.length, (into, offset) => into.set(bytes.subarray(offset, offset + into.length)));
 
-/** The tree of the first `size` bytes of the log open as `fd`. */
-export function logSource(fd: number, size: number, path: string): FileSource {
-  return new FileSource(size, (into, offset) => {
+/**
+ * The tree of the first `size` bytes of the log in `dir`, open as `fd`: from its bytes, but for sectors that were given back, of which only the roots are left.
+ */
+export function logSource(fd: number, size: number, dir: string): FileSource {
+  const roots = new RootsFile(dir, readHeader(fd, join(dir, 'log')).salt);
+  const gone = roots.all().map(({ root, isGone }) => (isGone ? root : undefined));
+  roots.close();
+  const read = (into: Uint8Array, offset: number): void => {
     if (readFully(fd, into, 0, into.length, offset) < into.length)
-      throw new PgError('LOG_CORRUPT', `${path} ends before byte ${offset + into.length}`);
-  });
+      throw new PgError('LOG_CORRUPT', `${dir}/log ends before byte ${offset + into.length}`);
+  };
+  return new FileSource(size, read, gone);
 }
 
 /** The tree of a content of the store: where it lies in full sectors of its own their roots are known. */

@@ -38,6 +38,8 @@ export function apply(state: State, entry: Entry, fields: E.FieldReader): void {
       return applySetxattr(state, entry, fields);
     case E.REMOVEXATTR:
       return applyRemovexattr(state, entry, fields);
+    case E.MOVE:
+      return applyMove(state, entry, fields);
     case E.ROLLBACK:
       return state.rollBackTo(fields.u64());
     default:
@@ -267,6 +269,17 @@ function applyCopy(state: State, entry: Entry, fields: E.FieldReader): void {
   for (let i = 0; i < runs.length; i += 4) extents.set(runs[i]! - from + to, runs[i + 1]!, runs[i + 2]!, runs[i + 3]!);
   if (to + length > target.size) target.size = to + length;
   modified(target, entry);
+}
+
+/** The cleaner's: the same bytes lie somewhere else, in this entry or in an earlier one. Nothing that can be seen changes. */
+function applyMove(state: State, entry: Entry, fields: E.FieldReader): void {
+  const node = state.materialize(fields.u64());
+  const start = fields.u64();
+  const length = fields.u64();
+  const place = fields.u64();
+  const payloadBytes = fields.u32();
+  if (entry.payloadBytes > 0) state.extents(node).set(start, length, entry.payloadAt, logSource(0, entry.payloadBytes));
+  else state.extents(node).set(start, length, place, logSource(0, payloadBytes));
 }
 
 function applySetxattr(state: State, entry: Entry, fields: E.FieldReader): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { crc32 } from 'node:zlib';
+import { headBytesOf } from '../log/needed.ts';
 import { Directory } from './directory.ts';
 import { Extents } from './extents.ts';
 import type { LiveSectors } from './live-sectors.ts';
@@ -12,33 +12,17 @@ const HAS_DIR = 1;
 const HAS_EXTENTS = 2;
 const HAS_SYMLINK = 4;
 const HAS_XATTRS = 8;
+/** What was read of the head when it comes to its table. */
+const HEAD_START_BYTES = 20;
 /** Names or runs after which a large inode's writing may be interrupted. */
 const STRIDE = 512;
-/** Where the table of sectors starts, and bytes of each. */
-const TABLE_AT = 20;
-const SECTOR_ENTRY_BYTES = 8;
-
-/** Writes what comes before the inodes. */
-export function putHead(out: PieceWriter, nextIno: number, count: number, live: LiveSectors): void {
-  const sectors = live.sectors();
-  const head = Buffer.alloc(TABLE_AT + SECTOR_ENTRY_BYTES * sectors.length);
-  head.writeBigUInt64LE(BigInt(nextIno), 0);
-  head.writeBigUInt64LE(BigInt(count), 8);
-  head.writeUInt32LE(sectors.length, 16);
-  for (const [i, { sector, bytes }] of sectors.entries()) {
-    head.writeUInt32LE(sector, TABLE_AT + SECTOR_ENTRY_BYTES * i);
-    head.writeUInt32LE(Math.min(bytes, 2 ** 32 - 1), TABLE_AT + SECTOR_ENTRY_BYTES * i + 4);
-  }
-  out.raw(head);
-  out.u32(crc32(head));
-}
 
 /** Fills an empty state with what `serializeState` wrote (its checksum was right, so anything odd is a bug). */
 export function restoreState(state: State, bytes: Buffer): void {
   const input = new PieceReader(bytes);
   const nextIno = input.u64();
   const count = input.u64();
-  input.skip(SECTOR_ENTRY_BYTES * input.u32() + 4);
+  input.skip(headBytesOf(input.u32()) - HEAD_START_BYTES);
   for (let left = count; left > 0; left--) {
     const node = getNode(input, state.live);
     state.add(node);

@@ -12,6 +12,7 @@ export const COPY = 23;
 export const SETXATTR = 24;
 export const REMOVEXATTR = 25;
 export const ROLLBACK = 26;
+export const MOVE = 27;
 
 /** The names of the log's entries, as docs/formats/log.md has them. */
 export const ENTRY_NAMES: Readonly<Record<number, string>> = {
@@ -31,6 +32,7 @@ export const ENTRY_NAMES: Readonly<Record<number, string>> = {
   [SETXATTR]: 'SETXATTR',
   [REMOVEXATTR]: 'REMOVEXATTR',
   [ROLLBACK]: 'ROLLBACK',
+  [MOVE]: 'MOVE',
 };
 
 /** Flags of WRITE: its payload stays in the log; and setuid and setgid go. */

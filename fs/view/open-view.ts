@@ -1,11 +1,13 @@
 import { statfsSync } from 'node:fs';
 import type { Tree } from '../../layers/tree.ts';
+import { SECTOR_BYTES } from '../../mdm/merkle.ts';
 import type { Store } from '../../store/store.ts';
 import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
 import type { Log, Position } from '../log/log.ts';
 import { getxattr, listxattr, readlink, removexattr, setattr, setxattr, touchAtime } from './attributes.ts';
 import { changesOf } from './changes.ts';
 import { restoreState } from './checkpoint.ts';
+import { Cleaner } from './cleaner.ts';
 import { FsError, isFsError } from './error.ts';
 import { Files } from './files.ts';
 import { Journal, logError } from './journal.ts';
@@ -13,7 +15,17 @@ import { create, link, list, rename, resolve, unlink } from './namespace.ts';
 import { attrOfLower, attrOfNode, isRegular, Node, PERMISSIONS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './node.ts';
 import { State } from './state.ts';
 import { serializeState, StateWalk } from './state-walk.ts';
-import type { Attr, Caller, Change, OnlineCheckpoint, SetAttr, StatFs, View, ViewStats } from './view.ts';
+import type {
+  Attr,
+  Caller,
+  Change,
+  CleaningReport,
+  OnlineCheckpoint,
+  SetAttr,
+  StatFs,
+  View,
+  ViewStats,
+} from './view.ts';
 
 /** A checkpoint pays once this much log lies behind the last one, and some times what the checkpoint itself takes. */
 const CHECKPOINT_BYTES = 64 << 20;
@@ -44,6 +56,7 @@ class LogView implements View {
   readonly #files: Files;
   /** How often inodes are open; those that are not are not in it. */
   readonly #opens = new Map<number, number>();
+  readonly cleaner: Cleaner | undefined;
   #closed = false;
   /** What the last checkpoint took. */
   #checkpointBytes = 0;
@@ -55,6 +68,8 @@ class LogView implements View {
     this.#journal = journal;
     this.#store = store;
     this.#files = new Files(state, journal, store);
+    const { log } = journal;
+    this.cleaner = log === null || log.readOnly ? undefined : new Cleaner(state, journal, log);
   }
 
   lookup(parent: number, name: string): Attr {
@@ -253,6 +268,29 @@ class LogView implements View {
     const log = this.#journal.log;
     if (log === null || log.readOnly || log.failure !== undefined || log.size < this.#retryAt) return false;
     return log.sinceCheckpoint > Math.max(CHECKPOINT_BYTES, CHECKPOINT_RATIO * this.#checkpointBytes);
+  }
+
+  get checkpointBytes(): number {
+    return this.#checkpointBytes;
+  }
+
+  clean(): CleaningReport {
+    const { cleaner } = this;
+    if (cleaner === undefined) throw new FsError('EROFS');
+    return this.#withLog(
+      (log) => {
+        cleaner.begin();
+        cleaner.step(Infinity);
+        this.checkpoint();
+        this.checkpoint();
+        log.hasher.advance(log.durable);
+        log.hasher.keep(log.durable);
+        const sectors = cleaner.candidates();
+        log.reclaimer.giveBack(sectors);
+        return { ...cleaner.finish(), givenBackBytes: sectors.length * SECTOR_BYTES };
+      },
+      { movedBytes: 0, damaged: 0, givenBackBytes: 0 },
+    );
   }
 
   stats(): ViewStats {

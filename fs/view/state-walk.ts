@@ -1,4 +1,5 @@
-import { putHead, putNode } from './checkpoint.ts';
+import { encodeHead } from '../log/needed.ts';
+import { putNode } from './checkpoint.ts';
 import type { Node } from './node.ts';
 import { PieceWriter } from './pieces.ts';
 import type { State } from './state.ts';
@@ -29,7 +30,7 @@ export class StateWalk {
     this.#state = state;
     this.#number = ++lastWalk;
     state.walk = this;
-    putHead(this.#out, state.nextIno, state.nodeCount, state.live);
+    this.#out.raw(encodeHead(state.nextIno, state.nodeCount, state.live.sectors()));
     this.#nodes = state.nodes();
   }
 

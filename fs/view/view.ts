@@ -1,6 +1,7 @@
 import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
 import type { Position } from '../log/log.ts';
 import type { Mark } from '../log/sidecar.ts';
+import type { Cleaned, Cleaner } from './cleaner.ts';
 
 /** What stat(2) and statx(2) answer about an inode. Times are seconds since 1970 (may be negative) and nanoseconds; `blocks` are of 512 bytes. */
 export interface Attr {
@@ -86,6 +87,12 @@ export const XATTR_REPLACE = 2;
 export interface Change {
   path: string;
   kind: 'A' | 'C' | 'D';
+}
+
+/** What a run of the cleaner has done. */
+export interface CleaningReport extends Cleaned {
+  /** Bytes that were given back to the disk. */
+  givenBackBytes: number;
 }
 
 /** A checkpoint that is written a little at a time. */
@@ -193,6 +200,12 @@ export interface View {
   beginCheckpoint(): OnlineCheckpoint | undefined;
   /** The checkpoint begun last is installed, or (null) nothing has come of it. */
   checkpointEnded(named: NamedCheckpoint | null): void;
+  /** What moves the needed bytes out of sparse sectors; undefined on a read-only view. */
+  readonly cleaner: Cleaner | undefined;
+  /** Bytes of the last checkpoint. */
+  readonly checkpointBytes: number;
+  /** Cleans the log, whether it pays or not, while nobody is served. */
+  clean(): CleaningReport;
   stats(): ViewStats;
   /** What differs from the image, directories before their contents. */
   changes(): Iterable<Change>;

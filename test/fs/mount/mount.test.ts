@@ -19,6 +19,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { canonicalMountPoint, mountRecordPath, startDetachedMount, stopDetachedMount } from '../../../fs/detached.ts';
 import { bufferRoot } from '../../../mdm/merkle.ts';
@@ -128,6 +129,27 @@ describe('fs: a mount', () => {
     assert.ok((await mount.stats()).bytesSinceCheckpoint < 1000);
     assert.equal(readdirSync(bench.at).length, 150);
     assert.equal(readFileSync(bench.path('file299'), 'utf8'), '299');
+  });
+
+  it('gives the space of removed files back by itself', async () => {
+    const mount = await bench.mount();
+    writeFileSync(bench.path('keep'), Buffer.alloc(3 << 20, 'keep'));
+    for (let i = 0; i < 12; i++) writeFileSync(bench.path(`file${i}`), Buffer.alloc(6 << 20, `${i}`));
+    await mount.commit();
+    const blocks = (): number => statSync(join(bench.logDir, 'log')).blocks * 512;
+    assert.ok(blocks() > 72 << 20);
+    for (let i = 0; i < 12; i++) unlinkSync(bench.path(`file${i}`));
+    const end = Date.now() + 40_000;
+    while (blocks() > 24 << 20 && Date.now() < end) await sleep(100);
+    assert.ok(blocks() <= 24 << 20, `${blocks()} bytes`);
+    assert.ok(readFileSync(bench.path('keep')).equals(Buffer.alloc(3 << 20, 'keep')));
+    assert.equal((await mount.clean()).damaged, 0);
+    const before = await mount.commit();
+    await mount.unmount();
+    const again = await bench.mount();
+    assert.ok((await again.commit()).size >= before.size);
+    assert.equal(again.damage, null);
+    assert.ok(readFileSync(bench.path('keep')).equals(Buffer.alloc(3 << 20, 'keep')));
   });
 
   it('lists what changed', async () => {

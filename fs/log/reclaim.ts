@@ -1,0 +1,165 @@
+import { constants, fstatSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { PgError } from '../../mdm/error.ts';
+import { SECTOR_BYTES } from '../../mdm/merkle.ts';
+import { baseBytes, closeLog, openWithBases } from './bases.ts';
+import { CHECKPOINT, KEPT_STATES, OLDER_CHECKPOINT, removeNewCheckpoint } from './checkpoints.ts';
+import { punchHole } from './disk.ts';
+import { readHeader } from './header.ts';
+import { RootsFile, sectorOf } from './roots.ts';
+import { CHECKPOINT_MAGIC, readMarkHeader } from './sidecar.ts';
+import { neededSectors } from './needed.ts';
+
+/** Sectors that are flagged and given back in one go. */
+const GROUP = 64;
+
+/**
+ * Gives sectors of a log back to the disk that no state which is kept needs. The state now, the two checkpoints, and whatever lies in `snapshots` are kept;
+ * entries behind the older checkpoint are, so that replay can start there.
+ */
+export class Reclaimer {
+  readonly #dir: string;
+  readonly #fd: number;
+  readonly #salt: number;
+  readonly #roots: RootsFile;
+  #goneSectors: number | undefined;
+
+  /** Of the log in `dir`, open as `fd` with this salt. */
+  constructor(dir: string, fd: number, salt: number) {
+    this.#dir = dir;
+    this.#fd = fd;
+    this.#salt = salt;
+    this.#roots = new RootsFile(dir, salt);
+  }
+
+  /** Bytes before `size` that take no space in the log's own file: given back, or another log's. */
+  absentBytes(): number {
+    this.#goneSectors ??= this.#roots.all().reduce((sum, { isGone }) => sum + (isGone ? 1 : 0), 0);
+    return this.#goneSectors * SECTOR_BYTES + (this.#baseBytes ??= baseBytes(this.#dir));
+  }
+  #baseBytes: number | undefined;
+
+  /** Whether a sector's bytes are in the log's own file. */
+  isThere(sector: number): boolean {
+    return sector * SECTOR_BYTES >= baseBytes(this.#dir) && this.#roots.get(sector)?.isGone !== true;
+  }
+
+  /** Entries from here on stay; 0 while there are not two checkpoints. */
+  horizon(): number {
+    const sizes = [CHECKPOINT, OLDER_CHECKPOINT].map(
+      (name) => readMarkHeader(join(this.#dir, name), CHECKPOINT_MAGIC, this.#salt)?.size ?? 0,
+    );
+    return Math.min(...sizes);
+  }
+
+  /** The sectors that can be given back, as far as their roots are kept; `isLive` tells what the state now needs. Empty while clones share the file. */
+  candidates(isLive: (sector: number) => boolean): number[] {
+    const end = sectorOf(this.horizon());
+    if (end === 0 || fstatSync(this.#fd).nlink > 1) return [];
+    const needed = this.#neededByKept();
+    if (needed === undefined) return [];
+    const found: number[] = [];
+    for (const [sector, { isGone }] of this.#roots.all().slice(0, end).entries())
+      if (sector >= sectorOf(baseBytes(this.#dir)) && !isGone && !isLive(sector) && !needed.has(sector))
+        found.push(sector);
+    // The first sector has the log's header.
+    return found.filter((sector) => sector > 0);
+  }
+
+  /** Notes that these sectors are gone, durably, and then gives them back. */
+  giveBack(sectors: readonly number[]): void {
+    giveBack(this.#dir, this.#fd, this.#salt, sectors, punchHole);
+    this.#goneSectors = undefined;
+  }
+
+  /** Opening to write: what a crash left of a checkpoint in the making goes, and what was noted to be gone is given back again. */
+  finishInterrupted(): void {
+    removeNewCheckpoint(this.#dir);
+    const kept = this.#roots.all();
+    for (let from = 0; from < kept.length;) {
+      let to = from;
+      while (kept[to]?.isGone === true) to++;
+      if (to > from) punchHole(this.#fd, from * SECTOR_BYTES, (to - from) * SECTOR_BYTES);
+      from = to + 1;
+    }
+  }
+
+  /** Somebody else gave some back. */
+  refresh(): void {
+    this.#goneSectors = undefined;
+  }
+
+  /** PgError LOG_CLEANED when some of [from, to) is not there because it was given back. */
+  requireNotGone(from: number, to: number): void {
+    const isGone = this.#roots
+      .all()
+      .slice(sectorOf(from), sectorOf(to) + 1)
+      .some((sector) => sector.isGone);
+    if (!isGone) return;
+    throw new PgError(
+      'LOG_CLEANED',
+      `the state at byte ${to} of ${this.#dir}/log is not there any more: it was cleaned`,
+      {
+        hint: `states from byte ${this.horizon()} on are there, and snapshots: pg log, pg snapshot ls`,
+      },
+    );
+  }
+
+  close(): void {
+    this.#roots.close();
+  }
+
+  #neededByKept(): Set<number> | undefined {
+    const needed = new Set<number>();
+    for (const path of [CHECKPOINT, OLDER_CHECKPOINT, ...keptFiles(this.#dir)]) {
+      const sectors = neededSectors(join(this.#dir, path), this.#salt);
+      // What cannot be read might need anything.
+      if (sectors === undefined) return undefined;
+      for (const { sector } of sectors) needed.add(sector);
+    }
+    return needed;
+  }
+}
+
+/** Files of the states that are kept by name, as paths in the log's directory; those in the making are not. */
+function keptFiles(dir: string): string[] {
+  try {
+    const names = readdirSync(join(dir, KEPT_STATES)).filter((name) => !name.endsWith('.new'));
+    return names.map((name) => join(KEPT_STATES, name));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** As `Reclaimer.giveBack`, by anyone; `punch` gives [offset, offset + length) of a file back. Done again after a crash it does no harm. */
+export function giveBack(
+  dir: string,
+  fd: number,
+  salt: number,
+  sectors: readonly number[],
+  punch: (fd: number, offset: number, length: number) => void,
+): void {
+  const roots = new RootsFile(dir, salt);
+  try {
+    for (let from = 0; from < sectors.length; from += GROUP) {
+      const group = sectors.slice(from, from + GROUP);
+      for (const sector of group) roots.put(sector, { root: roots.get(sector)!.root, isGone: true });
+      roots.sync();
+      for (const sector of group) punch(fd, sector * SECTOR_BYTES, SECTOR_BYTES);
+    }
+  } finally {
+    roots.close();
+  }
+}
+
+/** `giveBack` of the log in `dir`, for whoever has not got it open. */
+export function giveBackIn(dir: string, sectors: readonly number[]): void {
+  const path = join(dir, 'log');
+  const fd = openWithBases(path, constants.O_RDWR);
+  try {
+    giveBack(dir, fd, readHeader(fd, path).salt, sectors, punchHole);
+  } finally {
+    closeLog(fd);
+  }
+}

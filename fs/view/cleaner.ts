@@ -1,0 +1,213 @@
+import { SECTOR_BYTES } from '../../mdm/merkle.ts';
+import { isPgError } from '../../mdm/error.ts';
+import { isDiskFull } from '../log/disk.ts';
+import { CHECK_BYTES } from '../log/entry.ts';
+import type { Log } from '../log/log.ts';
+import * as E from './entries.ts';
+import { isFsError } from './error.ts';
+import type { Extents } from './extents.ts';
+import type { Journal } from './journal.ts';
+import type { Node } from './node.ts';
+import { deltaOf, isLog, payloadBytesOf } from './run-source.ts';
+import type { State } from './state.ts';
+
+/** With fewer dead bytes than this nothing is done. */
+export const FLOOR_BYTES = 32 << 20;
+/** After a run another one is begun when so much was written, or died, since. */
+const AGAIN_BYTES = 16 << 20;
+/** A checkpoint, of which a run writes two, costs disk time too: no run for fewer dead bytes than some times its size. */
+const CHECKPOINT_RATIO = 4;
+/** A run moves what is needed out of sectors until the dead bytes that are left are at most this part of the live ones. */
+const DEAD_SHARE = 0.5;
+/** Sectors of which more is needed are left alone. */
+const MOST_LIVE_BYTES = 0.85 * SECTOR_BYTES;
+/** One entry moves at most this. */
+const PIECE_BYTES = 256 << 10;
+
+/** What a run has done so far. */
+export interface Cleaned {
+  /** Bytes of files that were written again, at the end of the log. */
+  movedBytes: number;
+  /** Runs whose bytes are damaged: they stay where they are. */
+  damaged: number;
+}
+
+/**
+ * Moves what is needed out of sectors of the log of which little is, so that they can be given back (fs/log/reclaim.ts): the bytes are appended as MOVE entries,
+ * which change where a file's bytes are and nothing else. A little at a time, between requests.
+ */
+export class Cleaner {
+  readonly #state: State;
+  readonly #journal: Journal;
+  readonly #log: Log;
+  #victims = new Set<number>();
+  #nodes: Iterator<Node> | undefined;
+  #node: Node | undefined;
+  /** Up to where the file in hand is done. */
+  #cursor = 0;
+  /** Where runs that several files share went, by the place that they were at. */
+  readonly #moved = new Map<string, { place: number; source: number }>();
+  readonly #bytes = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  #done: Cleaned = { movedBytes: 0, damaged: 0 };
+  #sizeThen = 0;
+  #liveThen = 0;
+
+  constructor(state: State, journal: Journal, log: Log) {
+    this.#state = state;
+    this.#journal = journal;
+    this.#log = log;
+  }
+
+  /** Bytes of the log's file that are there, and how many of them the files need. */
+  usage(): { presentBytes: number; liveBytes: number } {
+    const presentBytes = Math.max(0, this.#log.size - this.#log.reclaimer.absentBytes());
+    return { presentBytes, liveBytes: Math.min(presentBytes, this.#state.live.total) };
+  }
+
+  /** Whether a run pays: more than half of the log is dead, and it was not just so after the last run. `checkpointBytes`: what one takes. */
+  isDue(checkpointBytes: number): boolean {
+    const { presentBytes, liveBytes } = this.usage();
+    const dead = presentBytes - liveBytes;
+    if (dead <= Math.max(liveBytes, FLOOR_BYTES, CHECKPOINT_RATIO * checkpointBytes)) return false;
+    return this.#log.size - this.#sizeThen >= AGAIN_BYTES || this.#liveThen - this.#state.live.total >= AGAIN_BYTES;
+  }
+
+  /** Begins a run. */
+  begin(): void {
+    this.#victims = this.#choose();
+    this.#nodes = this.#victims.size === 0 ? undefined : this.#state.nodes();
+    this.#node = undefined;
+    this.#moved.clear();
+    this.#done = { movedBytes: 0, damaged: 0 };
+  }
+
+  /** Moves on for about so long; true when nothing more is to be moved. */
+  step(budgetMs: number): boolean {
+    const end = performance.now() + budgetMs;
+    while (this.#nodes !== undefined) {
+      try {
+        this.#next();
+      } catch (error) {
+        if (!isFsError(error) && !isDiskFull(error)) throw error;
+        // No space, or no budget, for what would be moved: what can be given back without is.
+        this.#nodes = undefined;
+      }
+      if (performance.now() >= end) break;
+    }
+    return this.#nodes === undefined;
+  }
+
+  /** The sectors that can be given back now. */
+  candidates(): number[] {
+    return this.#log.reclaimer.candidates((sector) => this.#state.live.of(sector) > 0);
+  }
+
+  /** The run is over; what it did. */
+  finish(): Cleaned {
+    this.#nodes = undefined;
+    this.#moved.clear();
+    this.#sizeThen = this.#log.size;
+    this.#liveThen = this.#state.live.total;
+    return this.#done;
+  }
+
+  /** The sectors of which least is needed, as many as it takes. Those of which nothing is need no moving. */
+  #choose(): Set<number> {
+    const { live } = this.#state;
+    const { reclaimer, size } = this.#log;
+    const sparse: { sector: number; bytes: number }[] = [];
+    let dead = 0;
+    for (let sector = 1; (sector + 1) * SECTOR_BYTES <= size; sector++) {
+      const bytes = live.of(sector);
+      if (bytes === 0 || !reclaimer.isThere(sector)) continue;
+      dead += Math.max(0, SECTOR_BYTES - bytes);
+      if (bytes < MOST_LIVE_BYTES) sparse.push({ sector, bytes });
+    }
+    const victims = new Set<number>();
+    for (const { sector, bytes } of sparse.toSorted((a, b) => a.bytes - b.bytes)) {
+      if (dead <= DEAD_SHARE * live.total) break;
+      victims.add(sector);
+      dead -= SECTOR_BYTES - bytes;
+    }
+    return victims;
+  }
+
+  /** Moves one piece, or passes to the next file. */
+  #next(): void {
+    if (this.#node === undefined) {
+      const { value, done } = this.#nodes!.next();
+      if (done === true) this.#nodes = undefined;
+      else if (value.extents !== undefined) this.#node = value;
+      this.#cursor = 0;
+      return;
+    }
+    const node = this.#node;
+    const piece = node.extents === undefined ? undefined : this.#find(node.extents);
+    if (piece === undefined || this.#state.node(node.ino) !== node) {
+      this.#node = undefined;
+      return;
+    }
+    this.#cursor = piece.start + piece.length;
+    this.#move(node, piece.start, piece.length, piece.place, piece.source);
+  }
+
+  /** The first stretch behind the cursor of which a victim holds something: of one run, not longer than a piece, and of whole blocks where it can be. */
+  #find(extents: Extents): { start: number; length: number; place: number; source: number } | undefined {
+    let found: { start: number; length: number; place: number; source: number } | undefined;
+    extents.visit(this.#cursor, Infinity, (start, length, place, source) => {
+      if (!isLog(source) || !this.#isInVictim(length, place, source)) return true;
+      const odd = deltaOf(source) % CHECK_BYTES;
+      found = { start, length: Math.min(length, PIECE_BYTES - odd), place, source };
+      return false;
+    });
+    return found;
+  }
+
+  #isInVictim(length: number, place: number, source: number): boolean {
+    const delta = deltaOf(source);
+    const payloadAt = place - delta;
+    // Generously: the whole payload with its checksums. A few runs more are moved than need be.
+    const first = Math.floor((payloadAt - 4) / SECTOR_BYTES);
+    const payloadBytes = payloadBytesOf(source);
+    const last = Math.floor((payloadAt + payloadBytes + payloadBytes / 1024 + 4) / SECTOR_BYTES);
+    if (delta + length > payloadBytes) return false;
+    for (let sector = first; sector <= last; sector++) if (this.#victims.has(sector)) return true;
+    return false;
+  }
+
+  #move(node: Node, start: number, length: number, place: number, source: number): void {
+    const key = `${place} ${length}`;
+    const shared = this.#moved.get(key);
+    if (shared !== undefined) return this.#append(node, start, length, shared, undefined);
+    const bytes = this.#bytes.subarray(0, length);
+    const delta = deltaOf(source);
+    try {
+      this.#log.readPayload(place - delta, payloadBytesOf(source), delta, bytes, 0, length);
+    } catch (error) {
+      if (!isPgError(error, 'LOG_DAMAGED')) throw error;
+      this.#done.damaged++;
+      return;
+    }
+    this.#append(node, start, length, undefined, bytes);
+    this.#done.movedBytes += length;
+    const { entry } = this.#journal;
+    this.#moved.set(key, { place: entry.payloadAt, source: length });
+  }
+
+  /** To bytes of its own, or to where the same bytes went before. */
+  #append(
+    node: Node,
+    start: number,
+    length: number,
+    to: { place: number; source: number } | undefined,
+    bytes: Uint8Array | undefined,
+  ): void {
+    const fields = this.#journal.begin(E.MOVE, bytes === undefined ? 0 : E.WRITE_FLAGS);
+    fields.u64(node.ino);
+    fields.u64(start);
+    fields.u64(length);
+    fields.u64(to?.place ?? 0);
+    fields.u32(to?.source ?? 0);
+    this.#journal.append(bytes);
+  }
+}
