@@ -1,15 +1,16 @@
 import type { Command, Config } from '@oclif/core';
-import { listImages } from '../layers/images.ts';
-import { entriesOf, isDirectoryMode } from '../layers/tree-path.ts';
+import { isAddressPrefix } from '../layers/address.ts';
+import { completeAddresses, completeEntries, completeIds, completeNames, completeRoots } from '../layers/complete.ts';
+import { isDirectoryMode } from '../layers/tree-path.ts';
 import { listContainers } from '../runtime/containers.ts';
 import { listPeers } from '../grid/peers.ts';
 import type { Roots } from '../store/paths.ts';
-import { openStore } from '../store/store.ts';
+import { openStore, type Store } from '../store/store.ts';
 import { withFilePath } from './image-path.ts';
-import { wordOfPath } from './paths.ts';
+import { pathOfWord, wordOfPath } from './paths.ts';
 
 /** What the first plain word of a command names. */
-const IMAGES = new Set(['run', 'create', 'rmi', 'tag', 'export', 'diff']);
+const IMAGES = new Set(['run', 'create', 'rmi', 'tag', 'export', 'push', 'diff', 'pin', 'unpin']);
 const IMAGE_PATHS = new Set(['ls', 'cat', 'find']);
 const CONTAINERS = new Set(
   'start stop restart kill rm wait exec attach logs log prove top stats cp diff port rename migrate'.split(' '),
@@ -34,7 +35,8 @@ export async function complete(config: Config, roots: Roots, words: readonly str
   else if (deeper.length > 0) candidates = deeper;
   else if (command === undefined) candidates = [];
   else if (IMAGE_PATHS.has(command.id)) candidates = await imagePaths(roots, typed);
-  else candidates = await namesFor(roots, command.id, before.length - command.id.split(':').length);
+  else if (command.id === 'complete') candidates = await completeBytes(roots, typed);
+  else candidates = await namesFor(roots, command.id, before.length - command.id.split(':').length, typed);
   return [...new Set(candidates)].filter((candidate) => candidate.startsWith(typed)).toSorted();
 }
 
@@ -54,30 +56,76 @@ function flagsOf(command: Command.Loadable): string[] {
 }
 
 /** Names for the argument at `index` of the command. */
-async function namesFor(roots: Roots, id: string, index: number): Promise<string[]> {
+async function namesFor(roots: Roots, id: string, index: number, typed: string): Promise<string[]> {
   if (id === 'migrate' && index === 1) return listPeers(roots).map((peer) => peer.name);
   if (id === 'peer:rm') return listPeers(roots).map((peer) => peer.name);
   const severalNames = CONTAINERS.has(id) && id !== 'exec' && id !== 'cp';
   if (index > 0 && !severalNames && id !== 'rmi' && id !== 'diff') return [];
   const names: string[] = [];
-  if (IMAGES.has(id) || EITHER.has(id)) names.push(...imageNames(roots));
+  if (IMAGES.has(id) || EITHER.has(id)) names.push(...imageOf(roots, typed));
   if (CONTAINERS.has(id) || EITHER.has(id))
     names.push(...(await listContainers(roots)).map(({ record }) => record.name));
   return names;
 }
 
-/** Names of images; behind `IMAGE:/` the paths that begin as `typed` does, a directory with a `/` to go on from. */
+/** Names of images, and ids and addresses once enough of one has been typed to mean it. */
+function imageOf(roots: Roots, typed: string): string[] {
+  return withStore(roots, (store) => [
+    ...completeNames(store, typed),
+    ...(/^(sha256:)?[0-9a-f]+$/.test(typed) ? completeIds(store, typed) : []),
+    ...(isAddressPrefix(typed) ? completeAddresses(store, typed) : []),
+  ]);
+}
+
+/** Behind `NAME:/` the paths that begin so, a directory with a `/` to go on from; before, names of images with the `:/` that goes on. */
 async function imagePaths(roots: Roots, typed: string): Promise<string[]> {
-  if (!typed.includes(':/')) return imageNames(roots).map((name) => `${name}:/`);
-  const directory = typed.slice(0, typed.lastIndexOf('/') + 1);
+  if (typed.includes(':/')) return paths(roots, typed);
+  return imageNames(roots, typed).map((name) => `${name}:/`);
+}
+
+async function paths(roots: Roots, typed: string): Promise<string[]> {
+  const slash = typed.lastIndexOf('/');
+  const directory = typed.slice(0, slash + 1);
+  const prefix = pathOfWord(typed.slice(slash + 1), false);
   return withFilePath(roots, directory, (found, { tree }) =>
-    [...entriesOf(tree, found)].map(
+    [...completeEntries(tree, found, prefix)].map(
       ({ name, inode }) => `${directory}${wordOfPath(name)}${isDirectoryMode(inode.mode) ? '/' : ''}`,
     ),
   );
 }
 
-function imageNames(roots: Roots): string[] {
+function imageNames(roots: Roots, prefix: string): string[] {
+  return withStore(roots, (store) => completeNames(store, prefix));
+}
+
+function withStore<T>(roots: Roots, look: (store: Store) => T): T {
   const store = openStore(roots, { readOnly: true });
-  return listImages(store).flatMap((image) => image.names);
+  try {
+    return look(store);
+  } finally {
+    void store.close();
+  }
+}
+
+/** Roots shown at most: a store has millions. */
+const ROOTS_MAX = 100;
+/** Hex digits from which on roots of contents are completed: fewer are the beginning of an image's id rather. */
+const ROOT_DIGITS = 4;
+
+/**
+ * What a byte sequence may become: names, ids and addresses of images, roots of contents, and behind `NAME:/` paths. Each begins with `prefix`; in that order.
+ */
+export async function completeBytes(roots: Roots, prefix: string): Promise<string[]> {
+  if (prefix.includes(':/')) return paths(roots, prefix);
+  return withStore(roots, (store) => {
+    const digits = /^(sha256:)?[0-9a-f]*$/.test(prefix);
+    return [
+      ...completeNames(store, prefix),
+      ...(digits || 'sha256:'.startsWith(prefix) ? completeIds(store, digits ? prefix : 'sha256:') : []),
+      ...completeAddresses(store, prefix),
+      ...(/^[0-9a-f]{1,64}$/.test(prefix) && prefix.length >= ROOT_DIGITS
+        ? completeRoots(store, prefix, ROOTS_MAX)
+        : []),
+    ].filter((found) => found.startsWith(prefix));
+  });
 }

@@ -1,8 +1,10 @@
+import { addressOf, isAddressPrefix } from './address.ts';
 import { isPgError, PgError } from '../mdm/error.ts';
 import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
 import { forgetUnusedBlobs } from './blobs/record.ts';
 import { dropIndex } from './indexes.ts';
+import { isPinned, unpinImage } from './pins.ts';
 import { familiarReference, formatReference, parseImageName, type Reference } from './reference.ts';
 import type { ImageConfig } from './transport/source.ts';
 
@@ -170,6 +172,11 @@ export function removeImage(
       dropPlatforms(store, [name], image.id, users);
       return { untagged: [familiarReference(parseImageName(name))] };
     }
+    if (isPinned(store, image.id) && !force) {
+      throw new PgError('IMAGE_PINNED', `image ${nameOrIdPrefix} (${shortId(image.id)}) is pinned`, {
+        hint: `pg unpin ${nameOrIdPrefix}, or pg rmi --force`,
+      });
+    }
     const repositories = new Set(image.names.map((tag) => tag.replace(/:[^:/]*$/, '')));
     if (name === undefined && repositories.size > 1 && !force) {
       throw new PgError(
@@ -190,6 +197,7 @@ export function removeImage(
       return { untagged: tags };
     }
     store.table('images').remove(image.id);
+    unpinImage(store, image.id);
     dropPlatforms(store, keys, image.id, users);
     dropUnusedLayers(store, [image]);
     return { untagged: tags, deleted: image.id };
@@ -315,6 +323,7 @@ function digestsOf(images: readonly ImageRecord[]): Set<string> {
 function findId(store: Store, text: string): string | undefined {
   const name = nameKey(store, text);
   if (name !== undefined) return store.table('names').get(name)!.toString();
+  if (isAddressPrefix(text)) return findAddress(store, text);
   const hex = text.replace(/^sha256:/, '');
   if (!/^[0-9a-f]{1,64}$/.test(hex)) return undefined;
   const found = [...store.table('images').keys({ prefix: `sha256:${hex}`, limit: 2 })];
@@ -324,6 +333,18 @@ function findId(store: Store, text: string): string | undefined {
     });
   }
   return found[0]?.toString();
+}
+
+/** The image whose trie has an address that begins so. Several may have the same files, and be otherwise configured. */
+function findAddress(store: Store, text: string): string | undefined {
+  const found = listImages(store, () => undefined).filter(({ treeRoot }) => addressOf(treeRoot).startsWith(text));
+  if (found.length > 1) {
+    const which = found.map(({ id, names }) => names[0] ?? shortId(id)).join(', ');
+    throw new PgError('IMAGE_AMBIGUOUS', `several images have the address ${text}: ${which}`, {
+      hint: 'give a name or an id',
+    });
+  }
+  return found[0]?.id;
 }
 
 /** The key of `text` in the table of names, if it is a name that exists. */

@@ -2,23 +2,33 @@ import { Args } from '@oclif/core';
 import { PgCommand } from '../base.ts';
 
 const SCRIPTS: Record<string, string> = {
+  // Bash takes a colon for the end of a word: what stands before the last one is not to be given back.
   bash: `_pg() {
-  local IFS=$'\\n'
-  COMPREPLY=($(pg complete-words -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  local line="\${COMP_LINE:0:COMP_POINT}" typed colon="" found
+  local -a words
+  read -ra words <<<"$line"
+  [[ "$line" == *[[:space:]] ]] && words+=("")
+  typed="\${words[\${#words[@]}-1]}"
+  [[ "$COMP_WORDBREAKS" == *:* ]] && colon="\${typed%"\${typed##*:}"}"
+  COMPREPLY=()
+  while IFS= read -r found; do
+    [[ -n "$found" ]] && COMPREPLY+=("\${found#"$colon"}")
+    [[ "$found" == */ ]] && compopt -o nospace 2>/dev/null
+  done < <(pg complete --words -- "\${words[@]:1}" 2>/dev/null)
 }
 complete -o default -F _pg pg
 `,
   zsh: `#compdef pg
 _pg() {
   local -a found
-  found=("\${(@f)$(pg complete-words -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  found=("\${(@f)$(pg complete --words -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
   if [[ -n "\${found[1]}" ]]; then compadd -a found; else _files; fi
 }
 compdef _pg pg
 `,
   fish: `function __pg_words
   set -l words (commandline -opc) (commandline -ct)
-  pg complete-words -- $words[2..-1] 2>/dev/null
+  pg complete --words -- $words[2..-1] 2>/dev/null
 end
 complete -c pg -f -a '(__pg_words)'
 `,

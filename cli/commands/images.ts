@@ -1,4 +1,5 @@
 import { Args, Flags } from '@oclif/core';
+import { addressOf } from '../../layers/address.ts';
 import { type ImageRecord, listImages, shortId } from '../../layers/images.ts';
 import { familiarRepository, parseReference } from '../../layers/reference.ts';
 import { openStore } from '../../store/store.ts';
@@ -22,6 +23,12 @@ const COLUMNS: readonly Column<Row>[] = [
   { header: 'SIZE', key: 'Size', value: ({ image }) => humanSize(image.size) },
 ];
 
+/** What --digests and templates show besides. */
+const MORE: readonly Column<Row>[] = [
+  { header: 'DIGEST', key: 'Digest', value: ({ image }) => image.digests[0]?.replace(/^.*@/, '') ?? NONE },
+  { header: 'ADDRESS', key: 'Address', value: ({ image }) => addressOf(image.treeRoot) },
+];
+
 export default class Images extends PgCommand {
   static override summary = 'List the images in the store.';
   static override examples = [
@@ -34,6 +41,9 @@ export default class Images extends PgCommand {
   ];
   static override flags = {
     ...listFlags,
+    digests: Flags.boolean({
+      description: "show also the manifests' digests, and the PromiseGrid addresses of what is in the images",
+    }),
     filter: Flags.string({
       description: 'only images with: dangling=true|false, label=KEY[=VALUE], reference=PATTERN',
       helpValue: 'KEY=VALUE',
@@ -60,7 +70,9 @@ export default class Images extends PgCommand {
         )
         .filter((row) => passes(row, filters));
       const listed = flags.quiet ? [...new Map(rows.map((row) => [row.image.id, row])).values()] : rows;
-      printList(listed, COLUMNS, (row, noTrunc) => (noTrunc ? row.image.id : shortId(row.image.id)), flags);
+      const template = flags.format !== undefined && !['table', 'json'].includes(flags.format);
+      const columns = flags.digests || template ? [...COLUMNS, ...MORE] : COLUMNS;
+      printList(listed, columns, (row, noTrunc) => (noTrunc ? row.image.id : shortId(row.image.id)), flags);
     } finally {
       await store.close();
     }

@@ -1,4 +1,5 @@
 import { Args, Flags } from '@oclif/core';
+import { addressOf } from '../../layers/address.ts';
 import { findImage } from '../../layers/images.ts';
 import { isPgError, PgError } from '../../mdm/error.ts';
 import { commitContainer, findContainer } from '../../runtime/containers.ts';
@@ -11,7 +12,7 @@ import { printObjects } from '../output.ts';
 
 export default class Inspect extends PgCommand {
   static override summary = 'Everything about containers or images, as JSON.';
-  static override description = `As docker shows it; below "Pg" the root of the image's tree, and for a container the position of its writable
+  static override description = `As docker shows it; below "Pg" the root of the image's tree and its PromiseGrid address, and for a container the position of its writable
 layer's log: epoch, size and Merkle root.`;
   static override examples = [
     '<%= config.bin %> inspect web',
@@ -74,7 +75,7 @@ async function lookUp(roots: Roots, name: string, type: string | undefined): Pro
       Size: image.size,
       Config: image.config.config ?? {},
       RootFS: { Type: 'layers', Layers: image.layers.map((layer) => layer.diffId) },
-      Pg: { TreeRoot: Buffer.from(image.treeRoot).toString('hex') },
+      Pg: { TreeRoot: Buffer.from(image.treeRoot).toString('hex'), Address: addressOf(image.treeRoot) },
     };
   } finally {
     await store.close();

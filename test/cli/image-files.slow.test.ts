@@ -93,7 +93,7 @@ describe('looking into images', () => {
 
   it('Tab completes images and paths in them', () => {
     const complete = (...words: string[]): string[] =>
-      pg('complete-words', '--', ...words)
+      pg('complete', '--words', '--', ...words)
         .toString()
         .split('\n')
         .slice(0, -1);
