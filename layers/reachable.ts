@@ -1,7 +1,7 @@
 import type { Reachable } from '../store/collect.ts';
 import type { Store } from '../store/store.ts';
 import { loadBlob } from './blobs/record.ts';
-import { listImages, loadLayer } from './images.ts';
+import { type ImageRecord, listImages, loadLayer } from './images.ts';
 import { indexesReachable } from './indexes.ts';
 import { recipeSteps } from './recipe.ts';
 import { readNode } from './tree.ts';
@@ -15,15 +15,23 @@ export function* imagesReachable(store: Store): Generator<Reachable> {
   const seen = new Set<string>();
   const layers = new Set<string>();
   yield* indexesReachable(store);
-  for (const image of listImages(store)) {
-    yield* treeReachable(store, image.treeRoot, seen);
-    for (const { diffId, digest } of image.layers) {
-      const packing = digest === undefined ? undefined : loadBlob(store, digest)?.packing;
-      if (packing?.kind === 'kept') yield { kind: 'content', ref: packing.ref };
-      if (layers.has(diffId)) continue;
-      layers.add(diffId);
-      yield* layerReachable(store, diffId);
-    }
+  for (const image of listImages(store)) yield* imageReachable(store, image, seen, layers);
+}
+
+/** The same of one image; `seen` and `layers` have the nodes and DiffIDs that were told already, and take these. */
+export function* imageReachable(
+  store: Store,
+  image: ImageRecord,
+  seen: Set<string> = new Set(),
+  layers: Set<string> = new Set(),
+): Generator<Reachable> {
+  yield* treeReachable(store, image.treeRoot, seen);
+  for (const { diffId, digest } of image.layers) {
+    const packing = digest === undefined ? undefined : loadBlob(store, digest)?.packing;
+    if (packing?.kind === 'kept') yield { kind: 'content', ref: packing.ref };
+    if (layers.has(diffId)) continue;
+    layers.add(diffId);
+    yield* layerReachable(store, diffId);
   }
 }
 

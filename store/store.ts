@@ -24,7 +24,7 @@ import { type RepackResult, repackSectors } from './repack.ts';
 import { SectorBuilder, type SectorPlaces } from './sector-builder.ts';
 import { placeSectorFile } from './sector.ts';
 import type { Table } from './table.ts';
-import { type StoreUsage, usageOf } from './usage.ts';
+import { diskBytesOf, type StoreUsage, usageOf } from './usage.ts';
 import { type VerifyProgress, type VerifyReport, verifyStore } from './verify.ts';
 import { ContentWriter } from './writer.ts';
 
@@ -153,6 +153,11 @@ export class Store {
    */
   sectorBytes(root: Uint8Array): number | undefined {
     return isZeroSector(root) ? 0 : this.catalog.sectorBytes(root);
+  }
+
+  /** What a sector takes on the disk, as du(1) counts; 0 if it is not here. */
+  sectorDiskBytes(root: Uint8Array): number {
+    return isZeroSector(root) ? 0 : diskBytesOf(this.sectorPath(root));
   }
 
   /** Where the file of a sector is, or would be. The all-zero sector has none. */
