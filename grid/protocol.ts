@@ -10,7 +10,7 @@ export const PROTOCOLS = {
   /** docs/protocols/contents.md: which trie nodes, contents and sectors the other lacks, and shipping them. */
   contents: 'bafk2bzaceb2zz43fawtg7edyzflzml4xwmf6j43fkbdiy4b5b2ouroyzfwobi',
   /** docs/protocols/migrate.md: the move of a container. */
-  migrate: 'bafk2bzacec7abrwesdrboqaqdo3hrix43pu4m7bkal6tqy2phfvrsf73trx2m',
+  migrate: 'bafk2bzaceauswrktbyp54wwqy23kdmechqxec6cau7md6qydc67xjsx6aetsa',
 } as const;
 
 export type ProtocolName = keyof typeof PROTOCOLS;

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { FollowerThread } from '../fs/follow.ts';
 import { openLog } from '../fs/log/log.ts';
 import { parseMeter, writeMeter } from '../fs/log/meter-file.ts';
+import type { BaseCopy } from '../fs/log/base-copy.ts';
 import { openReplica, type Replica } from '../fs/log/replica.ts';
 import { syncDirectory } from '../fs/log/disk.ts';
 import type { Answer, Message, Service, Services } from '../grid/connection.ts';
@@ -53,6 +54,8 @@ interface Arriving {
   replica: Replica;
   /** Replays the copy while it comes in. */
   follower: FollowerThread | undefined;
+  /** The beginning of a cleaned log that is coming. */
+  base: BaseCopy | undefined;
   /** Offset that the next bytes of the log belong at. */
   next: number;
   /** For a container that is to run here: a shim, up and waiting, so that starting one is no part of the downtime. */
@@ -76,6 +79,12 @@ export class MigrateIn {
     const migrate: Record<string, Service> = {
       prepare: (message) => this.#prepare(message),
       log: async (message) => this.#takeLog(message),
+      base: ({ body }) => this.#takeBase(body),
+      'base-checkpoint': async ({ bulk }) => this.#takeOfBase((base) => base.takeCheckpoint(bulk)),
+      'base-bytes': async ({ body, bulk }) => this.#takeOfBase((base) => base.takeBytes(uintOf(body, 'offset'), bulk)),
+      'base-gone': async ({ body }) =>
+        this.#takeOfBase((base) => base.takeGone(uintOf(body, 'sector'), bytesOf(body, 'root', 32))),
+      'base-done': async () => this.#finishBase(),
       sync: ({ body }) => this.#sync(body),
       seal: ({ body }) => this.#seal(body),
       'hand-over': ({ body }) => this.#handOver(body),
@@ -150,7 +159,7 @@ export class MigrateIn {
       if (before !== record.name) await releaseName(roots, before, record.id);
       const replica = openReplica(logDirOf(roots, record.id), { create: true, epoch });
       const shim = arrival.running ? spawnShim(roots) : undefined;
-      this.#arriving = { record, lock, replica, follower: undefined, next: replica.size, shim };
+      this.#arriving = { record, lock, replica, follower: undefined, base: undefined, next: replica.size, shim };
       this.#landing.log(`container ${record.name} is on its way from ${this.#peer.name} (epoch ${epoch})`);
       return { body: { size: replica.size, lastCommit: replica.lastCommit() } };
     } catch (error) {
@@ -171,6 +180,31 @@ export class MigrateIn {
     if (offset !== arriving.next) throw badMessage(`log bytes at ${offset}, wanted at ${arriving.next}`);
     arriving.replica.append(bulk);
     arriving.next += bulk.length;
+    return {};
+  }
+
+  /** The beginning of a cleaned log comes. What was replayed of the log here counts for nothing: replay goes on from the checkpoint that comes along. */
+  async #takeBase(body: Body): Promise<Answer> {
+    const arriving = this.#current();
+    await arriving.follower?.terminate();
+    arriving.follower = undefined;
+    arriving.base = arriving.replica.beginBase(uintOf(body, 'from'), uintOf(body, 'size'));
+    return {};
+  }
+
+  #takeOfBase(take: (base: BaseCopy) => void): Answer {
+    const { base } = this.#current();
+    if (base === undefined) throw badMessage('a part of a log whose beginning was not announced');
+    take(base);
+    return {};
+  }
+
+  #finishBase(): Answer {
+    const arriving = this.#current();
+    if (arriving.base === undefined) throw badMessage('the end of what was not announced');
+    arriving.replica.finishBase();
+    arriving.base = undefined;
+    arriving.next = arriving.replica.size;
     return {};
   }
 
@@ -199,6 +233,15 @@ export class MigrateIn {
       throw new PgError(
         'ROOTS_DIFFER',
         `the log of container ${record.name} came out as ${describePosition({ size, root })}, not ${describePosition(wanted)}`,
+      );
+    }
+    if (!replica.isVouched) {
+      throw new PgError(
+        'LOG_CORRUPT',
+        `the log of container ${record.name} does not name the checkpoint that came with it`,
+        {
+          hint: 'move it again',
+        },
       );
     }
     const treeRoot = treeRootOf(record);

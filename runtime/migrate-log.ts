@@ -6,6 +6,7 @@ import { LogReader } from '../fs/log/replica.ts';
 import type { Connection } from '../grid/connection.ts';
 import { bytesOf, uintOf, type Body } from '../grid/envelope.ts';
 import { isPgError } from '../mdm/error.ts';
+import { SECTOR_BYTES } from '../mdm/merkle.ts';
 import type { ProgressSink } from '../layers/progress.ts';
 import type { Roots } from '../store/paths.ts';
 import { logDirOf } from './record.ts';
@@ -52,6 +53,10 @@ async function openWhenFree(dir: string): Promise<Log> {
   }
 }
 
+/** Whether bytes that were just read were given back. */
+const isHole = (reader: LogReader, offset: number, length: number): boolean =>
+  reader.goneRoot(offset) !== undefined || reader.goneRoot(offset + length - 1) !== undefined;
+
 /** Ships one container's log: keeps what the other side has, sends what follows. */
 export class LogShipper {
   readonly #connection: Connection;
@@ -97,11 +102,19 @@ export class LogShipper {
     const reader = new LogReader(logDirOf(this.#roots, this.#id));
     progress.start(label, label, size - this.#shipped);
     const underWay: Promise<unknown>[] = [];
+    let isFirst = true;
     try {
       while (this.#shipped < size) {
         signal.throwIfAborted();
         const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size - this.#shipped));
         const got = reader.readCommitted(this.#shipped, chunk, size);
+        // Cleaned, and maybe only just now: what was read may be a hole.
+        if (isFirst ? reader.isCleanedBehind(this.#shipped) : isHole(reader, this.#shipped, got)) {
+          await Promise.all(underWay.splice(0));
+          await this.#shipBase(reader, signal);
+          continue;
+        }
+        isFirst = false;
         const bulk = chunk.subarray(0, got);
         const answer = this.#connection.request('migrate', 'log', { offset: this.#shipped }, bulk);
         answer.then(
@@ -120,6 +133,35 @@ export class LogShipper {
     }
     await this.#connection.request('migrate', 'sync', { follow });
     progress.done(label);
+  }
+
+  /** Of a cleaned log: a checkpoint, and what is there before it of what the other side lacks; of the rest the roots. */
+  async #shipBase(reader: LogReader, signal: AbortSignal): Promise<void> {
+    const { size, file } = reader.checkpoint();
+    const ask = (type: string, body: Body, bulk?: Uint8Array): Promise<unknown> =>
+      this.#connection.request('migrate', type, body, bulk);
+    await ask('base', { from: this.#shipped, size });
+    for (let at = 0; at < file.length; at += CHUNK_BYTES) {
+      signal.throwIfAborted();
+      await ask('base-checkpoint', {}, file.subarray(at, at + CHUNK_BYTES));
+    }
+    this.#sentBytes += file.length;
+    while (this.#shipped < size) {
+      signal.throwIfAborted();
+      const end = Math.min(size, (Math.floor(this.#shipped / SECTOR_BYTES) + 1) * SECTOR_BYTES);
+      const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, end - this.#shipped));
+      const got = reader.readCommitted(this.#shipped, chunk, size);
+      const root = reader.goneRoot(this.#shipped);
+      if (root !== undefined) {
+        await ask('base-gone', { sector: Math.floor(this.#shipped / SECTOR_BYTES), root });
+        this.#shipped = end;
+        continue;
+      }
+      await ask('base-bytes', { offset: this.#shipped }, chunk.subarray(0, got));
+      this.#shipped += got;
+      this.#sentBytes += got;
+    }
+    await ask('base-done', {});
   }
 
   /**

@@ -149,6 +149,13 @@ export class Hasher {
     return executeAppend(this.#accumulator, appendBatch(this.size, bytes.length), bytes);
   }
 
+  /** Goes on as if the rest of the sector in hand were hashed, and the sector had this root. */
+  passSector(root: Uint8Array): void {
+    this.#begin();
+    this.#accumulator.appendSector(root);
+    this.#sectorDone(root);
+  }
+
   /** Lets go of what it has open; not of the log. */
   close(): void {
     this.roots.close();

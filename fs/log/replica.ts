@@ -1,10 +1,24 @@
-import { constants, existsSync, fdatasyncSync, fstatSync, ftruncateSync, mkdirSync, rmSync } from 'node:fs';
+import {
+  constants,
+  existsSync,
+  fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { BaseCopy, forgetUnvouched, unvouchedSize, vouch } from './base-copy.ts';
 import { closeLog, openToRead, openWithBases } from './bases.ts';
+import { namedCheckpoint } from './checkpoint-entry.ts';
+import { CHECKPOINT, Checkpoints } from './checkpoints.ts';
 import { isDiskFull, lockFile, readFully, syncDirectory, writeFully } from './disk.ts';
 import {
   COMMIT_BYTES,
+  decodeHeader,
+  Entry,
   getU64,
   HEADER_BYTES,
   headIsWhole,
@@ -13,6 +27,7 @@ import {
   peekLength,
   peekSequence,
   peekType,
+  TYPE_CHECKPOINT,
   TYPE_COMMIT,
   TYPE_ROOT,
 } from './entry.ts';
@@ -20,9 +35,10 @@ import { Hasher } from './hasher.ts';
 import { parseHeader, readHeader } from './header.ts';
 import { oldEpoch } from './errors.ts';
 import type { Position } from './log.ts';
-import { findEnd } from './recover.ts';
+import { findEnd, laterMark } from './recover.ts';
 import { readRootEntry, type RecordedRoot } from './root-entry.ts';
-import { SCAN_START, viewOf } from './scanner.ts';
+import { RootsFile, sectorOf } from './roots.ts';
+import { viewOf } from './scanner.ts';
 import { readEpoch, writeEpoch } from './sidecar.ts';
 
 /** Largest batch that is taken before its commit entry has come. */
@@ -32,8 +48,34 @@ const MAX_PENDING = 64 << 20;
 export class LogReader {
   readonly #fd: number;
 
+  readonly #dir: string;
+  #roots: RootsFile | undefined;
+
   constructor(dir: string) {
+    this.#dir = dir;
     this.#fd = openToRead(dir);
+  }
+
+  /** Whether some of what follows byte `from` was given back: then the other side begins with a checkpoint. */
+  isCleanedBehind(from: number): boolean {
+    const behind = this.#kept().all().slice(sectorOf(from));
+    return behind.some(({ isGone }) => isGone);
+  }
+
+  /** The newest checkpoint's file, and the log bytes that it is of. */
+  checkpoint(): { size: number; file: Buffer } {
+    const file = readFileSync(join(this.#dir, CHECKPOINT));
+    return { size: Number(file.readBigUInt64LE(16)), file };
+  }
+
+  /** The root of the sector that byte `offset` lies in if its bytes were given back; to be asked after they were read. */
+  goneRoot(offset: number): Uint8Array | undefined {
+    const kept = this.#kept().get(sectorOf(offset));
+    return kept?.isGone === true ? kept.root : undefined;
+  }
+
+  #kept(): RootsFile {
+    return (this.#roots ??= new RootsFile(this.#dir, readHeader(this.#fd, this.#dir).salt));
   }
 
   /** Up to `into.length` bytes from `offset`, none past `limit` (the size of a position, so committed). Returns the bytes read. */
@@ -49,6 +91,7 @@ export class LogReader {
   }
 
   close(): void {
+    this.#roots?.close();
     closeLog(this.#fd);
   }
 }
@@ -97,6 +140,9 @@ export class Replica {
   #parsed = 0;
   /** Where the whole batches in `pending` end. */
   #batchEnds: number[] = [];
+  #base: BaseCopy | undefined;
+  /** Size of the checkpoint that came with the log and that the log has not named yet. */
+  #unvouched: number | undefined;
   /** Roots that entries in `pending` record. */
   #recorded: RecordedRoot[] = [];
 
@@ -105,12 +151,13 @@ export class Replica {
     this.#fd = fd;
     this.#path = join(dir, 'log');
     this.#epoch = readEpoch(dir);
+    this.#unvouched = unvouchedSize(dir);
     const fileBytes = fstatSync(fd).size;
     if (fileBytes < LOG_HEADER_BYTES + COMMIT_BYTES) return;
     this.#salt = readHeader(fd, this.#path).salt;
     this.#hasher = new Hasher(dir, fd, this.#salt);
-    const mark = this.#hasher.restored;
-    const from = mark.size > 0 ? { size: mark.size, sequence: mark.sequence + 1 } : SCAN_START;
+    const checkpoint = new Checkpoints(dir, fd, this.#salt).trusted(Infinity);
+    const from = laterMark(checkpoint, this.#hasher.restored, Infinity);
     const end = findEnd(fd, this.#salt, from.size, from.sequence, fileBytes, this.#path);
     if (end.size < LOG_HEADER_BYTES + COMMIT_BYTES) return;
     ftruncateSync(fd, end.size);
@@ -142,8 +189,36 @@ export class Replica {
     this.#size = this.#have = this.#parsed = this.#sequence = this.#committedSequence = 0;
     this.#hasher?.close();
     this.#hasher = undefined;
+    forgetUnvouched(this.dir);
+    this.#unvouched = undefined;
     for (const name of ['hash', 'roots', 'checkpoint', 'checkpoint.1', 'meter'])
       rmSync(join(this.dir, name), { force: true });
+  }
+
+  /** The beginning of a cleaned log comes, up to `size`; `from` is what this copy has, or 0: it begins anew. PgError LOG_CORRUPT. */
+  beginBase(from: number, size: number): BaseCopy {
+    if (from === 0 && this.#size > 0) this.reset();
+    if (from !== this.#size) throw this.#corrupt(`its beginning is sent from byte ${from}`);
+    this.#corrupt('');
+    this.#base = new BaseCopy(this.dir, this.#fd, this.#hasher, from, size);
+    return this.#base;
+  }
+
+  /** It has come whole: entries follow. PgError LOG_CORRUPT: this copy is what it was before. */
+  finishBase(): void {
+    const base = this.#base!;
+    const { hasher, mark } = base.finish();
+    this.#base = undefined;
+    this.#hasher = hasher;
+    this.#salt = mark.salt;
+    this.#size = mark.size;
+    this.#sequence = this.#committedSequence = mark.sequence + 1;
+    this.#unvouched = mark.size;
+  }
+
+  /** Whether a checkpoint came with this log that the log has not named: then it is not known to be the right one. */
+  get isVouched(): boolean {
+    return this.#unvouched === undefined;
   }
 
   /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */
@@ -158,6 +233,7 @@ export class Replica {
       const isCommit = type === TYPE_COMMIT;
       if (isCommit) this.#checkCommit(this.#parsed, committed);
       if (type === TYPE_ROOT) this.#recorded.push(this.#rootAt(this.#parsed));
+      if (type === TYPE_CHECKPOINT && this.#unvouched !== undefined) this.#vouch(this.#parsed);
       this.#parsed += length;
       this.#sequence++;
       if (isCommit) {
@@ -192,6 +268,7 @@ export class Replica {
   }
 
   close(): void {
+    this.#base?.abandon();
     this.#hasher?.close();
     closeLog(this.#fd);
   }
@@ -237,6 +314,16 @@ export class Replica {
     if (getU64(this.#view, fields) !== this.#size + committed || getU64(this.#view, fields + 8) !== end) {
       throw this.#corrupt('a commit is of another place');
     }
+  }
+
+  /** The log names a checkpoint: maybe the one that came with it. */
+  #vouch(at: number): void {
+    const entry = new Entry();
+    decodeHeader(entry, this.#pending, this.#view, at, this.#size + at);
+    const named = namedCheckpoint(entry, this.#path);
+    if (named.size !== this.#unvouched) return;
+    vouch(this.dir, this.#salt, named);
+    this.#unvouched = undefined;
   }
 
   #rootAt(at: number): RecordedRoot {

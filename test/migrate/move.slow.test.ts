@@ -76,6 +76,26 @@ describe('moving a container', () => {
     assert.equal(again.epoch, 3);
   });
 
+  it('whose log was cleaned sends what is there of it, and back only what has changed', async function () {
+    this.timeout(120_000);
+    const id = await a.run({ name: 'web', command: SERVICE, network: 'none' });
+    const written = 48 << 20;
+    const logOf = (node: TestNode): string => join(node.root, 'containers', id, 'log/log');
+    const onDisk = (node: TestNode): number => statSync(logOf(node)).blocks * 512;
+    await a.exec('web', `head -c ${written} /dev/urandom > /gone; echo kept > /note; sync; rm /gone; sync`);
+    const end = Date.now() + 60_000;
+    while (onDisk(a) > 20 << 20 && Date.now() < end) await sleep(200);
+    assert.ok(onDisk(a) <= 20 << 20, `${onDisk(a)} bytes after cleaning`);
+    const moved = await a.migrate('web', b);
+    assert.ok(moved.size > written && moved.wireBytes < 24 << 20, `${moved.wireBytes} bytes for ${moved.size}`);
+    assert.equal(await b.exec('web', 'cat /note; ls /'), await b.exec('web', 'echo kept; ls / '));
+    assert.ok(onDisk(b) <= 24 << 20);
+    await b.exec('web', 'head -c 300000 /dev/urandom > /more');
+    const back = await b.migrate('web', a);
+    assert.ok(back.wireBytes <= 1.1 * 300_000, `${back.wireBytes} bytes for 300000`);
+    assert.equal(await a.exec('web', 'cat /note; wc -c < /more'), 'kept\n300000\n');
+  });
+
   it('that does not run moves and does not run there', async () => {
     await a.run({ name: 'web', command: SERVICE, network: 'none' });
     await a.exec('web', 'echo kept > /note');

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { closeSync, cpSync, fsyncSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { giveBack } from '../../../fs/log/reclaim.ts';
 import { readHeader } from '../../../fs/log/header.ts';
 import { CommitList } from '../../../fs/log/commits.ts';
 import { openLog } from '../../../fs/log/log.ts';
+import { LogReader, openReplica } from '../../../fs/log/replica.ts';
 import { RootsFile } from '../../../fs/log/roots.ts';
 import { verifyLog } from '../../../fs/log/verify.ts';
 import { checkClaims } from '../../../fs/proof/claims.ts';
@@ -213,6 +215,91 @@ describe('the cleaner', function () {
       ),
       [false, true],
     );
+  });
+
+  it('can be taken along: what was given back is not sent, a checkpoint is, and the root is the same', () => {
+    const name = fresh();
+    const dir = dirOf(name);
+    const view = fixture.view(name);
+    const file = view.mknod(1, 'litter', 0o644, 0, ROOT_CALLER).ino;
+    litter(view, file, 9, 1);
+    view.flush();
+    /** Ships to a copy what it lacks, as a move does; the bytes sent. */
+    const ship = (to: string, spoil: (checkpoint: Buffer) => void = () => {}): number => {
+      const { size, root } = view.position();
+      const reader = new LogReader(dir);
+      const replica = openReplica(dirOf(to), { create: true, epoch: 0 });
+      let sent = 0;
+      let at = reader.endsWith(replica.size, replica.lastCommit()) ? replica.size : 0;
+      if (reader.isCleanedBehind(at)) {
+        const checkpoint = reader.checkpoint();
+        spoil(checkpoint.file);
+        const base = replica.beginBase(at, checkpoint.size);
+        base.takeCheckpoint(checkpoint.file);
+        sent += checkpoint.file.length;
+        while (at < checkpoint.size) {
+          const end = Math.min(checkpoint.size, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
+          const gone = reader.goneRoot(at);
+          if (gone === undefined) {
+            const bytes = Buffer.alloc(end - at);
+            reader.readCommitted(at, bytes, size);
+            base.takeBytes(at, bytes);
+            sent += bytes.length;
+          } else base.takeGone(Math.floor(at / SECTOR_BYTES), gone);
+          at = end;
+        }
+        replica.finishBase();
+      }
+      const tail = Buffer.alloc(size - at);
+      reader.readCommitted(at, tail, size);
+      try {
+        replica.append(tail);
+        assert.equal(replica.isVouched, true);
+        assert.deepEqual(replica.sync(), { epoch: 0, size, root });
+      } finally {
+        replica.close();
+        reader.close();
+      }
+      return sent + tail.length;
+    };
+    const check = (to: string): void => {
+      const copy = fresh();
+      cpSync(dirOf(to), dirOf(copy), { recursive: true });
+      const there = fixture.view(copy);
+      assert.deepEqual(dump(there, true), dump(view, true));
+      there.close();
+    };
+    const [early, late] = [fresh(), fresh()];
+    ship(early);
+    litter(view, file, 9, 2);
+    assert.ok(view.clean().givenBackBytes >= 2 * SECTOR_BYTES);
+    const { presentBytes } = view.cleaner!.usage();
+    for (const to of [early, late]) {
+      assert.ok(ship(to) <= presentBytes + MIB, 'no more than is there');
+      check(to);
+      view.write(file, 0, Buffer.from('more'), false);
+      assert.ok(ship(to) < 1000, 'the second time what is new');
+      check(to);
+    }
+    litter(view, file, 9, 3);
+    view.clean();
+    ship(late);
+    check(late);
+    assert.throws(
+      () => ship(fresh(), (checkpoint) => (checkpoint[checkpoint.length >> 1]! ^= 1)),
+      (error) => isPgError(error, 'LOG_CORRUPT'),
+    );
+    // Whole, but not the one that the log names.
+    const other = (checkpoint: Buffer): void => {
+      checkpoint[checkpoint.length - 100]! ^= 1;
+      const payload = checkpoint.subarray(64, -4);
+      checkpoint.writeUInt32LE(crc32(checkpoint.subarray(0, 64), crc32(payload)), checkpoint.length - 4);
+    };
+    assert.throws(
+      () => ship(fresh(), other),
+      (error) => isPgError(error, 'LOG_CORRUPT') && error.message.includes('names'),
+    );
+    crash(view);
   });
 
   it('survives a crash at every step', () => {
