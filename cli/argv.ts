@@ -44,7 +44,7 @@ export const SWITCHES: Record<string, { long: string[]; short: string }> = {
     long: ['atomic', 'init', 'interactive', 'privileged', 'publish-all', 'quiet', 'read-only', 'rm', 'tty', 'help'],
     short: 'iPqt',
   },
-  exec: { long: ['detach', 'interactive', 'privileged', 'tty', 'help'], short: 'dit' },
+  exec: { long: ['atomic', 'detach', 'interactive', 'privileged', 'tty', 'help'], short: 'dit' },
   top: { long: ['help'], short: '' },
 };
 

@@ -5,6 +5,7 @@ import type { CheckpointStep } from './checkpoint-sink.ts';
 import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { NamespaceClaim } from './log/claim.ts';
 import type { FsChange, FsStats } from './mount.ts';
+import type { Stale } from './view/merge.ts';
 import type { CleaningReport } from './view/view.ts';
 
 /** What the thread that serves a mount is told first. */
@@ -39,6 +40,15 @@ export interface Verbs {
   budget: null;
   /** Appends a claim about the files; where the log ends then. */
   namespace: { epoch: number; size: number };
+  /** Does what a clone has done; what the kernel does not know of then. */
+  merge: Stale;
+}
+
+/** Of the verb `merge`: see `View.merge`. */
+export interface CloneData {
+  dir: string;
+  from: number;
+  firstIno: number;
 }
 
 export interface ControlRequest {
@@ -46,6 +56,7 @@ export interface ControlRequest {
   verb: keyof Verbs;
   /** Of the verb `namespace`. */
   claim?: NamespaceClaim;
+  clone?: CloneData;
   /** Of the verb `checkpointed`: what was installed, or why nothing was (null: it was abandoned). */
   checkpoint?: NamedCheckpoint | PgErrorData | null;
   /** Of the verb `givenBack`. */

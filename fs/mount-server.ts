@@ -6,7 +6,15 @@ import { fromErrorData, PgError, type PgErrorData, toErrorData } from '../mdm/er
 import { siblingModule } from '../store/threads.ts';
 import { CheckpointSink } from './checkpoint-sink.ts';
 import type { ControlMessage, ControlRequest, MountWorkerData, RootMessage, Verbs } from './control.ts';
-import { closeDevice, detachPath, mountDevice, openDevice, unmountPath } from './fuse/device.ts';
+import {
+  closeDevice,
+  detachPath,
+  invalidateEntry,
+  invalidateInode,
+  mountDevice,
+  openDevice,
+  unmountPath,
+} from './fuse/device.ts';
 import type { Budget } from '../mdm/meter.ts';
 import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { NamespaceClaim } from './log/claim.ts';
@@ -34,6 +42,7 @@ class RunningMount implements Mount {
   damage: string | null = null;
   readonly closed: Promise<void>;
   private readonly label: string;
+  private readonly deviceFd: number;
   private readonly worker: Worker;
   private readonly syncer: Worker | null;
   private readonly ring: SyncRing;
@@ -57,6 +66,7 @@ class RunningMount implements Mount {
   ) {
     this.mountPoint = options.mountPoint;
     this.label = options.label;
+    this.deviceFd = deviceFd;
     this.worker = worker;
     this.syncer = syncer;
     this.ring = ring;
@@ -123,6 +133,13 @@ class RunningMount implements Mount {
 
   changes(): Promise<FsChange[]> {
     return this.ask('changes');
+  }
+
+  async merge(dir: string, from: number, firstIno: number): Promise<void> {
+    const { inodes, names } = await this.ask('merge', { clone: { dir, from, firstIno } });
+    await this.commit();
+    for (const ino of new Set([...inodes, ...names.map((name) => name.dir)])) invalidateInode(this.deviceFd, ino);
+    for (const { dir: holder, name } of names) invalidateEntry(this.deviceFd, holder, name);
   }
 
   async setBudget(budget: Budget | null): Promise<void> {

@@ -272,7 +272,7 @@ class MountWorker {
     });
   }
 
-  private verb({ verb, claim, budget, checkpoint = null, failure = null }: ControlRequest): Verbs[keyof Verbs] {
+  private verb({ verb, claim, clone, budget, checkpoint = null, failure = null }: ControlRequest): Verbs[keyof Verbs] {
     const { view } = this;
     switch (verb) {
       case 'commit':
@@ -298,6 +298,9 @@ class MountWorker {
         return null;
       case 'namespace':
         return this.appendNamespace(claim!);
+      case 'merge':
+        this.flush();
+        return view.merge(clone!.dir, clone!.from, clone!.firstIno);
     }
   }
 

@@ -92,6 +92,11 @@ export interface Mount {
    * more was written meanwhile.
    */
   appendNamespace(claim: NamespaceClaim): Promise<{ size: number; root: Uint8Array | null }>;
+  /**
+   * Does here, as one batch, what the clone of the log in `dir` has done since `from`, where it began; durable on return, and the kernel knows. Nobody uses the mount meanwhile.
+   * PgError, or an error with an errno's name: see `mergeClone`.
+   */
+  merge(dir: string, from: number, firstIno: number): Promise<void>;
   /** Changes what may be spent on I/O. */
   setBudget(budget: Budget | null): Promise<void>;
   /** Commits, takes the mount away (`lazy`: also when busy; the server goes on until the last user has left) and ends the server. */

@@ -49,6 +49,8 @@ export interface ExecOptions {
   workdir: string | null;
   env: string[];
   privileged: boolean;
+  /** All of what it writes is kept when it exits with 0, or nothing. */
+  atomic?: boolean;
 }
 
 export type Response = { ok: true; result: unknown } | { ok: false; error: PgErrorData };

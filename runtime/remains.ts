@@ -122,6 +122,22 @@ export async function cleanUpAfterShim(roots: Roots, id: string): Promise<Contai
   return state;
 }
 
+/** What commands that ran beside the container (`pg exec --atomic`) have left. */
+async function takeAwayBeside(roots: Roots, id: string, runtime: OciRuntime): Promise<void> {
+  const dirs = [containerDir(roots, id), containerRunDir(roots, id)].flatMap((dir) =>
+    existsSync(dir)
+      ? readdirSync(dir).flatMap((name) => (/^atomic-\d+$/.test(name) ? [{ name, path: join(dir, name) }] : []))
+      : [],
+  );
+  for (const { name, path } of dirs) {
+    await runtime.remove(`${id}-${name}`);
+    while (detachMount(join(path, 'root'))) {
+      // All that is mounted there.
+    }
+    rmSync(path, { recursive: true, force: true });
+  }
+}
+
 /** The runtime's container with its processes, the mount, the network: what there is of them. */
 async function takeAwayLeftovers(
   roots: Roots,
@@ -129,7 +145,9 @@ async function takeAwayLeftovers(
   runtime: 'runc' | 'crun',
   network: NetworkState | null,
 ): Promise<void> {
-  await new OciRuntime(runtime, runtimeStateDir(roots)).remove(id);
+  const oci = new OciRuntime(runtime, runtimeStateDir(roots));
+  await oci.remove(id);
+  await takeAwayBeside(roots, id, oci);
   while (detachMount(rootPathOf(roots, id))) {
     // Mounted over one another by starts that did not end: all go.
   }

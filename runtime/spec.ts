@@ -111,6 +111,41 @@ export function buildSpec(record: ContainerRecord, host: HostSide): object {
   };
 }
 
+/**
+ * The config.json for a process on another root beside a running container, whose first process is `initPid`: in its namespaces but for that of mounts, with its volumes. Filesystems in memory are new:
+ * the kernel lets nobody mount those of another namespace (mount(2), MS_BIND). Limits of the cgroup hold for it alone.
+ */
+export function besideSpec(
+  record: ContainerRecord,
+  host: HostSide,
+  initPid: number,
+  exec: Parameters<typeof execProcess>[2],
+): object {
+  const { config } = record;
+  const spec = buildSpec(record, host) as { linux: object };
+  const join = (type: string, file: string): { type: string; path: string } => ({
+    type,
+    path: `/proc/${initPid}/ns/${file}`,
+  });
+  const { hostname: _hostname, ...rest } = spec as { hostname?: string } & typeof spec;
+  return {
+    ...rest,
+    process: execProcess(config, host, exec),
+    linux: {
+      ...spec.linux,
+      sysctl: {},
+      namespaces: [
+        { type: 'mount' },
+        join('uts', 'uts'),
+        ...(config.hostPid === true ? [] : [join('pid', 'pid')]),
+        ...(config.hostIpc === true ? [] : [join('ipc', 'ipc')]),
+        ...(host.cgroup.version === 2 ? [{ type: 'cgroup' }] : []),
+        ...(config.network === 'host' ? [] : [join('network', 'net')]),
+      ],
+    },
+  };
+}
+
 /** The process of an exec in a running container: its own arguments, user and environment over the container's. */
 export function execProcess(
   config: ContainerConfig,

@@ -90,6 +90,22 @@ export function invalidateAttributes(fd: number, ino: number): void {
   writeDevice(fd, message, message.length);
 }
 
+const NOTIFY_INVAL_ENTRY = 3;
+
+/**
+ * Has the kernel forget what it knows of a name (latin1) in a directory, also that there is none. It waits for whoever is at that directory: so never from the thread that
+ * serves. A directory or name that the kernel does not know needs nothing.
+ */
+export function invalidateEntry(fd: number, dir: number, name: string): void {
+  const message = Buffer.alloc(16 + 16 + name.length + 1);
+  message.writeUInt32LE(message.length, 0);
+  message.writeInt32LE(NOTIFY_INVAL_ENTRY, 4);
+  message.writeBigUInt64LE(BigInt(dir), 16);
+  message.writeUInt32LE(name.length, 24);
+  message.write(name, 32, 'latin1');
+  writeDevice(fd, message, message.length);
+}
+
 /** Opens /dev/fuse, reads of which do not block. PgError('NO_FUSE') when this machine or this user has none. */
 export function openDevice(): number {
   try {

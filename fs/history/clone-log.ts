@@ -29,15 +29,16 @@ const COPY_BYTES = 1 << 20;
 /**
  * Makes in `to`, a directory that is not there, a log that goes on where the log in `from` had `size` bytes (a commit's end). It shares the full sectors of these
  * bytes, by hard links to the files that they are in (fs/log/bases.ts); what is behind the last full sector, less than 4 MiB, is copied. The log in `from` may be
- * written meanwhile. Durable on return. PgError CLONE_LINK where the filesystem makes no more links; as `openLog` has them.
+ * written meanwhile. Durable on return: the number of the next inode that is made. PgError CLONE_LINK where the filesystem makes no more links; as `openLog` has them.
  */
-export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string, to: string, size: number): void {
+export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string, to: string, size: number): number {
   const shared = Math.floor(size / SECTOR_BYTES) * SECTOR_BYTES;
   mkdirSync(to, { mode: 0o700 });
   // First the links: the cleaner gives nothing back of a file that has several.
   linkBases(from, to, shared);
   copyTail(from, to, shared, size);
   const at = openStateAt(store, treeRoot, from, size);
+  const { nextIno } = at.state;
   try {
     if (needsWhatIsGone(from, at.state)) throw notRetained(size);
     const pieces = serializeState(at.state);
@@ -49,6 +50,7 @@ export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string
   copyHashes(from, to, size);
   copyRoots(from, to, shared / SECTOR_BYTES);
   syncDirectory(to);
+  return nextIno;
 }
 
 function linkBases(from: string, to: string, shared: number): void {

@@ -22,3 +22,9 @@ export function oldEpoch(dir: string, offered: number, known: number): PgError {
 /** The refusal of an entry whose commit the budget would not allow. */
 export const exhausted = (path: string): PgError =>
   new PgError('LOG_BUDGET', `the budget for I/O does not allow to write more to ${path}`);
+
+/** The refusal of a log that was written over other files than it is opened with. */
+export function otherBase(path: string, is: Uint8Array, wanted: Uint8Array): PgError {
+  const hex = (root: Uint8Array): string => Buffer.from(root).toString('hex');
+  return new PgError('LOG_BASE', `${path} belongs to image tree ${hex(is)}, not to ${hex(wanted)}`);
+}

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
-import { fdatasyncSync, fstatSync, ftruncateSync, statfsSync, type StatsFs } from 'node:fs';
+import { fdatasyncSync, fstatSync, ftruncateSync } from 'node:fs';
 import { join } from 'node:path';
-import { PgError } from '../../mdm/error.ts';
+import type { PgError } from '../../mdm/error.ts';
 import type { Meter } from '../../mdm/meter.ts';
 import {
   align64,
@@ -30,10 +30,11 @@ import { closeLog } from './bases.ts';
 import { checkpointEntry, type NamedCheckpoint } from './checkpoint-entry.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { isDiskFull, openLogFile, unlessFull, writeFully } from './disk.ts';
-import { exhausted, failed, full, oldEpoch } from './errors.ts';
+import { exhausted, failed, full, oldEpoch, otherBase } from './errors.ts';
 import { Hasher } from './hasher.ts';
 import { createLog, putCommit, readHeader } from './header.ts';
 import { type NamespaceClaim, namespaceEntry } from './claim.ts';
+import type { OpenLogOptions } from './log-options.ts';
 import { MeterKeeper } from './meter-file.ts';
 import { PayloadReader } from './payload.ts';
 import { findEnd, laterMark } from './recover.ts';
@@ -54,18 +55,6 @@ export interface Position {
   root: Uint8Array;
 }
 
-export interface OpenLogOptions {
-  /** Make the directory and an empty log when there is none. */
-  create?: boolean;
-  /** Write nothing, not even to cut a torn tail, and take no lock. */
-  readOnly?: boolean;
-  /** Of a log opened read-only: nothing behind this size, a commit's end, is looked at; the log may be written meanwhile. */
-  limit?: number;
-  /** Root of the image tree below (32 bytes; absent = 'scratch'): recorded at creation, and compared at open when given. */
-  base?: Uint8Array;
-  /** Where entries gather before they are written; what another process left in it of this log is taken over. */
-  buffer?: AppendBuffer;
-}
 
 /**
  * Opens the log in `dir`: finds its end, cuts a torn tail, and takes the writer's lock.
@@ -78,12 +67,7 @@ export function openLog(dir: string, options: OpenLogOptions = {}): Log {
   try {
     const header = readHeader(fd, path);
     const base = options.base;
-    if (base !== undefined && !header.base.equals(base)) {
-      throw new PgError(
-        'LOG_BASE',
-        `${path} belongs to image tree ${header.base.toString('hex')}, not to ${Buffer.from(base).toString('hex')}`,
-      );
-    }
+    if (base !== undefined && !header.base.equals(base)) throw otherBase(path, header.base, base);
     return new Log(dir, fd, header.salt, header.base, options);
   } catch (error) {
     closeLog(fd);
@@ -131,6 +115,8 @@ export class Log {
   readonly #checkpoints: Checkpoints;
   #checkpointSize: number;
   readonly #space: LogSpace;
+  /** What is appended belongs to one batch, although the buffer may be written before its commit. */
+  #inBatch = false;
   readonly #commit = new Entry();
   readonly #keeper: MeterKeeper;
   readonly #recorder = new RootRecorder();
@@ -290,9 +276,10 @@ export class Log {
    * PgError LOG_FULL: nothing is lost, try again when there is space. LOG_FAILED.
    */
   flush(): number {
-    if (this.#used === 0) return this.#start;
+    if (this.#used === 0 && this.size === this.#lastCommit) return this.#start;
     this.#checkUsable();
-    if (this.size > this.#lastCommit) {
+    if (this.#inBatch) this.#seal();
+    else if (this.size > this.#lastCommit) {
       const root = this.#recorder.due();
       if (root !== undefined) this.#put(root, undefined, root.fieldsEnd, entryBytes(root.fieldsEnd, 0));
       this.#appendCommit();
@@ -300,7 +287,22 @@ export class Log {
     return this.#write();
   }
 
-  /** Writes all that is in memory, a whole batch. */
+  /** All that is appended from here to `endBatch`, about so many bytes, is one batch: after a crash all of it is there, or nothing. LOG_FULL, LOG_BUDGET. */
+  beginBatch(bytes: number): void {
+    this.flush();
+    const need = this.#start + bytes + bytes / 32 + 4 * TAIL_BYTES;
+    if (need > this.meter.limit) throw exhausted(this.#path);
+    const error = this.#space.reserve(need + HEADROOM, this.#start);
+    if (error !== undefined) throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
+    this.#inBatch = true;
+  }
+
+  endBatch(): number {
+    this.#inBatch = false;
+    return this.flush();
+  }
+
+  /** Writes all that is in memory. */
   #write(): number {
     try {
       writeFully(this.fd, this.#buffer, 0, this.#used, this.#start);
@@ -315,17 +317,17 @@ export class Log {
     return this.#start;
   }
 
+  /** Tells the root of the log's first sectors: it is recorded with one of the next commits. They were durable when they were hashed. */
+  noteRoot(hashed: RecordedRoot): void {
+    this.#recorder.note(hashed);
+  }
+
   /** `flush`, and then this claim as a batch of its own, written as well. Returns the size at its end; throws as `append` does. */
   appendNamespace(claim: NamespaceClaim): number {
     this.flush();
     this.append(Object.assign(namespaceEntry(claim), timeNow()), undefined, true);
     this.#appendCommit();
     return this.#write();
-  }
-
-  /** Tells the root of the log's first sectors: it is recorded with one of the next commits. They were durable when they were hashed. */
-  noteRoot(hashed: RecordedRoot): void {
-    this.#recorder.note(hashed);
   }
 
   /** Tells that an fdatasync begun after `flush` returned `size` succeeded. */
@@ -420,11 +422,6 @@ export class Log {
     if (!this.readOnly) this.#keeper.save(this.#lastCommit);
   }
 
-  /** Space of the disk below. */
-  statfs(): StatsFs {
-    return statfsSync(this.dir);
-  }
-
   /** flush, fdatasync, gives reserved space back, and closes. A failed log is closed as it is. */
   close(): void {
     try {
@@ -462,6 +459,8 @@ export class Log {
 
   /** Whoever takes over from here finds everything that is in memory now. */
   #publish(): void {
+    // Of a batch that may become longer nothing is to be taken over.
+    if (this.#inBatch) return;
     const openAt = this.#openAt;
     const openPayload = openAt < 0 ? 0 : peekPayload(this.#view, openAt);
     this.#gathering!.publish(

@@ -1,3 +1,4 @@
+import { statfsSync } from 'node:fs';
 import type { OpenContent } from '../../store/content-reader.ts';
 import type { Store } from '../../store/store.ts';
 import type { Log } from '../log/log.ts';
@@ -153,7 +154,7 @@ export class Files {
     if (offset + length > MAX_FILE_BYTES) throw new FsError('EFBIG');
     const log = this.#journal.writable();
     if (!punches) {
-      const { bavail, bsize } = log.statfs();
+      const { bavail, bsize } = statfsSync(log.dir);
       if (length > bavail * bsize) throw new FsError('ENOSPC');
     }
     const fields = this.#journal.begin(E.FALLOCATE);

@@ -11,6 +11,7 @@ import { Cleaner } from './cleaner.ts';
 import { FsError, isFsError } from './error.ts';
 import { Files } from './files.ts';
 import { Journal, logError } from './journal.ts';
+import { mergeClone, type Stale } from './merge.ts';
 import { create, link, list, rename, resolve, unlink } from './namespace.ts';
 import { attrOfLower, attrOfNode, isRegular, Node, PERMISSIONS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './node.ts';
 import { State } from './state.ts';
@@ -195,7 +196,7 @@ class LogView implements View {
 
   statfs(): StatFs {
     const log = this.#journal.log;
-    const found = log === null ? statfsSync(this.#store.roots.data) : log.statfs();
+    const found = log === null ? statfsSync(this.#store.roots.data) : statfsSync(log.dir);
     const { blocks, bfree, bavail, files, ffree, bsize } = found;
     return { blocks, bfree, bavail, files, ffree, bsize, namelen: 255, frsize: bsize };
   }
@@ -305,6 +306,15 @@ class LogView implements View {
 
   changes(): Iterable<Change> {
     return changesOf(this.#state);
+  }
+
+  merge(dir: string, from: number, firstIno: number): Stale {
+    const log = this.#journal.writable();
+    try {
+      return mergeClone(this.#state, log, dir, from, firstIno);
+    } catch (error) {
+      throw logError(error);
+    }
   }
 
   close(mayCheckpoint = true): void {

@@ -1,5 +1,6 @@
 import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
 import type { Position } from '../log/log.ts';
+import type { Stale } from './merge.ts';
 import type { Mark } from '../log/sidecar.ts';
 import type { Cleaned, Cleaner } from './cleaner.ts';
 
@@ -209,6 +210,8 @@ export interface View {
   stats(): ViewStats;
   /** What differs from the image, directories before their contents. */
   changes(): Iterable<Change>;
+  /** Does here, as one batch, what the clone in `dir` has done since `from`, where it began: see `mergeClone`. What the kernel does not know of. */
+  merge(dir: string, from: number, firstIno: number): Stale;
   /** Closes the log, after a checkpoint if it pays and `mayCheckpoint`. The view is unusable afterwards. */
   close(mayCheckpoint?: boolean): void;
 }

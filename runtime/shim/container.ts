@@ -36,6 +36,7 @@ import type { Trace } from '../trace.ts';
 import { resolveUser, type ResolvedUser } from '../users.ts';
 import { prepareVolumes } from '../volumes.ts';
 import { signalNumber } from '../signals.ts';
+import type { execAtomic } from './atomic-exec.ts';
 import { execInContainer, startWithStreams } from './exec.ts';
 import { OciRuntime } from './oci.ts';
 import { OutputLog, timestamp } from './output-log.ts';
@@ -69,6 +70,8 @@ export class RunningContainer {
   private resolveEnded: () => void = () => {};
   private exitWaiters: ((code: number) => void)[] = [];
   private cancelRestart: (() => void) | undefined;
+  /** Commands that run beside it (atomic-exec.ts), until nothing is left of them. */
+  private readonly beside = new Set<Promise<unknown>>();
 
   /** The caller has the container's lock and has cleaned up after whoever had it before. */
   constructor(roots: Roots, id: string, lock: Lock, reaper: Reaper, trace: Trace, mount: typeof startMount) {
@@ -257,6 +260,7 @@ export class RunningContainer {
         if (result.status === 'rejected') process.stderr.write(`${record.name}: ${String(result.reason)}\n`);
       }
     });
+    await Promise.allSettled(this.beside);
     await this.settle();
     Object.assign(state, { status, shimPid: 0, initPid: 0, network: null, cgroups: {} });
     if (state.finishedAt < state.startedAt) state.finishedAt = timestamp();
@@ -394,6 +398,7 @@ export class RunningContainer {
     if (this.state.initPid === 0) throw notRunning(this.record);
     const { config, id } = this.record;
     const resolvedUser = await this.userOf(exec.user ?? config.user);
+    if (exec.atomic === true) return this.execAtomic({ ...exec, resolvedUser }, attach, client);
     const place = { id, runDir: this.runDir, config, runtime: this.runtime, reaper: this.reaper };
     return execInContainer(
       place,
@@ -402,6 +407,23 @@ export class RunningContainer {
       attach,
       client,
     );
+  }
+
+  private async execAtomic(
+    exec: Parameters<typeof execAtomic>[1],
+    attach: AttachOptions | null,
+    client: Socket,
+  ): ReturnType<typeof execAtomic> {
+    const { roots, record, runtime, reaper, root } = this;
+    const host = await this.hostSide(null);
+    const { initPid } = this.state;
+    const { execAtomic } = await import('./atomic-exec.ts');
+    const commit = (): ReturnType<typeof this.commit> => this.commit();
+    const started = execAtomic({ roots, record, runtime, reaper, initPid, host, root, commit }, exec, attach, client);
+    const ended = started.then(({ exit }) => exit).finally(() => this.beside.delete(ended));
+    ended.catch(() => {});
+    this.beside.add(ended);
+    return started;
   }
 }
 

@@ -43,6 +43,20 @@ export class OciRuntime {
     );
   }
 
+  /** Freezes all processes of a running container, and lets them go on. PgError('RUNTIME'). */
+  async pause(id: string): Promise<void> {
+    await this.order('pause', id);
+  }
+
+  async resume(id: string): Promise<void> {
+    await this.order('resume', id);
+  }
+
+  private async order(word: string, id: string): Promise<void> {
+    const code = await ended(this.spawn([word, id], ['ignore', 'ignore', 'ignore'], '/dev/null'));
+    if (code !== 0) throw new PgError('RUNTIME', `the runtime cannot ${word} container ${id}: exit code ${code}`);
+  }
+
   /** Kills what is left and removes the runtime's state and cgroups. No error when there is nothing. */
   async remove(id: string): Promise<void> {
     const child = this.spawn(['delete', '--force', id], ['ignore', 'ignore', 'ignore'], '/dev/null');

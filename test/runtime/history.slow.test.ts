@@ -194,4 +194,58 @@ describe('history', function () {
     await at.ok('rm', 'cut');
     await refused(['run', '--atomic', '--restart', 'always', IMAGE, 'true'], /--restart and --atomic/, /ends once/);
   });
+
+  it('pg exec --atomic does all of it at once, beside a container that goes on', async () => {
+    const loop = 'while :; do date >>/log; sleep 0.05; done';
+    await at.ok('run', '-d', '--name', 'busy', '--network', 'none', IMAGE, 'sh', '-c', loop);
+    await sh('busy', 'echo old >/conf; mkdir /dir; echo gone >/dir/gone; ls /new 2>/dev/null; cat /conf /dir/gone');
+    const change =
+      'echo new >/conf; mkdir /new; seq 50000 >/new/n; rm -r /dir; mv /www /moved; chmod 700 /home; cat /conf';
+    const ran = at.pg(
+      'exec',
+      '--atomic',
+      'busy',
+      'sh',
+      '-c',
+      `${change}; touch /ready; sleep 1; test -e /proc/1 && hostname`,
+    );
+    const { code, stdout, stderr } = await ran;
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(lines(stdout), ['new', await sh('busy', 'hostname')]);
+    assert.equal(
+      await sh('busy', 'cat /conf; tail -1 /new/n; ls /dir 2>&1; cat /moved/index.html; stat -c %a /home'),
+      'new\n50000\nls: /dir: No such file or directory\nhello from the image\n700',
+    );
+    const failed = await at.pg('exec', '--atomic', 'busy', 'sh', '-c', 'echo broken >/conf; rm -r /new; exit 3');
+    assert.equal(failed.code, 3);
+    assert.equal(await sh('busy', 'cat /conf; tail -1 /new/n'), 'new\n50000');
+    await refused(
+      ['exec', '--atomic', 'busy', 'sh', '-c', 'echo mine >>/log; sleep 0.3'],
+      /both changed "\/log": nothing that the command wrote was kept/,
+      /run it again/,
+    );
+    assert.equal(await sh('busy', 'grep -c mine /log || true'), '0');
+    // Killed in the middle of it, with its shim: nothing of it is left, and nothing lies about.
+    const hanging = at.start('exec', '--atomic', 'busy', 'sh', '-c', 'echo half >/conf; echo up; sleep 100');
+    let output = '';
+    hanging.stdout!.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await until('it runs', () => output === 'up\n');
+    process.kill(Number(await at.ok('inspect', '--format', '{{.Pg.ShimPid}}', 'busy')), 'SIGKILL');
+    hanging.kill('SIGKILL');
+    await until(
+      'it is known to have ended',
+      async () => (await at.ok('ps', '-aq', '-f', 'status=exited', '-f', 'name=busy')) !== '',
+    );
+    await at.ok('start', 'busy');
+    assert.equal(
+      await sh('busy', 'cat /conf; tail -1 /new/n; ls /dir 2>&1'),
+      'new\n50000\nls: /dir: No such file or directory',
+    );
+    const id = await at.ok('inspect', '--format', '{{.Id}}', 'busy');
+    assert.deepEqual(
+      readdirSync(join(at.roots.data, 'containers', id)).filter((name) => name.startsWith('atomic')),
+      [],
+    );
+    await at.ok('rm', '-f', 'busy');
+  });
 });

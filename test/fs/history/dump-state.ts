@@ -42,3 +42,25 @@ export function dumpState({ tree, read }: StateAt): string[] {
   visit(1, '');
   return lines;
 }
+
+/** Path to what `compareTrees` looks at. */
+export function pathsOf(at: StateAt): Map<string, string> {
+  const found = new Map<string, string>();
+  const visit = (ino: number, path: string): void => {
+    const inode = at.tree.get(ino)!;
+    const bytes = Buffer.alloc((inode.mode & 0o170000) === 0o100000 ? inode.size : 0);
+    if (bytes.length > 0) at.read(ino, 0, bytes);
+    const xattrs = [...(inode.xattrs ?? [])]
+      .map(([name, value]) => `${name}=${Buffer.from(value).toString('hex')}`)
+      .toSorted();
+    const link = Buffer.from(inode.symlink ?? '').toString('latin1');
+    found.set(
+      path,
+      JSON.stringify([inode.mode, inode.uid, inode.gid, inode.rdev, xattrs, link, bytes.toString('latin1')]),
+    );
+    for (let i = 0, entry; (entry = at.tree.entryAt(ino, i)) !== undefined; i++)
+      visit(entry.ino, path === '/' ? `/${entry.name}` : `${path}/${entry.name}`);
+  };
+  visit(1, '/');
+  return found;
+}

@@ -15,7 +15,7 @@ import { openLog } from '../../../fs/log/log.ts';
 import { openView } from '../../../fs/view/open-view.ts';
 import { dump, Fixture, ROOT_CALLER } from '../view/fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
-import { dumpState } from './dump-state.ts';
+import { dumpState, pathsOf } from './dump-state.ts';
 
 const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 40);
 
@@ -169,28 +169,6 @@ describe('states of a log', () => {
     view.close();
   });
 });
-
-/** Path to what `compareTrees` looks at. */
-function pathsOf(at: StateAt): Map<string, string> {
-  const found = new Map<string, string>();
-  const visit = (ino: number, path: string): void => {
-    const inode = at.tree.get(ino)!;
-    const bytes = Buffer.alloc((inode.mode & 0o170000) === 0o100000 ? inode.size : 0);
-    if (bytes.length > 0) at.read(ino, 0, bytes);
-    const xattrs = [...(inode.xattrs ?? [])]
-      .map(([name, value]) => `${name}=${Buffer.from(value).toString('hex')}`)
-      .toSorted();
-    const link = Buffer.from(inode.symlink ?? '').toString('latin1');
-    found.set(
-      path,
-      JSON.stringify([inode.mode, inode.uid, inode.gid, inode.rdev, xattrs, link, bytes.toString('latin1')]),
-    );
-    for (let i = 0, entry; (entry = at.tree.entryAt(ino, i)) !== undefined; i++)
-      visit(entry.ino, path === '/' ? `/${entry.name}` : `${path}/${entry.name}`);
-  };
-  visit(1, '/');
-  return found;
-}
 
 /** By comparing all paths: what is below a directory that is new or gone is left out. */
 function differences(before: Map<string, string>, after: Map<string, string>): string[] {
