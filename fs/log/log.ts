@@ -55,7 +55,6 @@ export interface Position {
   root: Uint8Array;
 }
 
-
 /**
  * Opens the log in `dir`: finds its end, cuts a torn tail, and takes the writer's lock.
  * PgError LOG_MISSING, LOG_CORRUPT, LOG_VERSION (newer than this program), LOG_BASE (of another image), LOG_BUSY (open for writing elsewhere).

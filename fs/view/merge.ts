@@ -44,6 +44,7 @@ export function mergeClone(state: State, log: Log, dir: string, from: number, fi
     log.beginBatch(source.written - from);
     try {
       for (const entry of entries) {
+        if (entry.type === E.MOVE) continue;
         ours.bytes = bytes;
         const payload = translate(entry, ours, source, firstIno, shift);
         const { inodes, names } = effectsOf(state, ours, fields);
