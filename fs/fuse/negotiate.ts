@@ -22,6 +22,7 @@ const CONGESTION_THRESHOLD = 48;
  * ATOMIC_O_TRUNC: there is no OPEN that could carry it (NO_OPEN_SUPPORT); the kernel sends SETATTR instead.
  * POSIX_LOCKS, FLOCK_LOCKS: locks are the kernel's own, and survive a change of server.
  * AUTO_INVAL_DATA: nobody changes a file behind the kernel's back.
+ * ASYNC_DIO: after an asynchronous direct write the kernel drops no pages that were read meanwhile: they would stay in its cache as they were before.
  */
 const WANTED =
   INIT_FLAG.ASYNC_READ |
@@ -30,7 +31,6 @@ const WANTED =
   INIT_FLAG.DONT_MASK |
   INIT_FLAG.DO_READDIRPLUS |
   INIT_FLAG.READDIRPLUS_AUTO |
-  INIT_FLAG.ASYNC_DIO |
   INIT_FLAG.NO_OPEN_SUPPORT |
   INIT_FLAG.PARALLEL_DIROPS |
   INIT_FLAG.POSIX_ACL |

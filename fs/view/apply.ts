@@ -4,7 +4,19 @@ import { ACCESS_ACL, chmodAcl, DEFAULT_ACL, inheritAcl, modeOfAcl } from './acl.
 import { Directory } from './directory.ts';
 import * as E from './entries.ts';
 import { logSource, ZEROS } from './run-source.ts';
-import { isDirectory, Node, PERMISSIONS, S_IFCHR, S_IFLNK, S_IFMT, S_ISGID, S_ISUID, S_IXGRP } from './node.ts';
+import type { Extents } from './extents.ts';
+import {
+  BLOCK_BYTES,
+  isDirectory,
+  Node,
+  PERMISSIONS,
+  S_IFCHR,
+  S_IFLNK,
+  S_IFMT,
+  S_ISGID,
+  S_ISUID,
+  S_IXGRP,
+} from './node.ts';
 import type { State } from './state.ts';
 import { FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_WHITEOUT } from './view.ts';
 
@@ -248,9 +260,15 @@ function applyFallocate(state: State, entry: Entry, fields: E.FieldReader): void
   const grows = (mode & FALLOC_KEEP_SIZE) === 0 && offset + length > node.size;
   if (mode & FALLOC_PUNCH_HOLE) extents.clear(offset, length);
   else if (mode & FALLOC_ZERO_RANGE) extents.set(offset, length, 0, ZEROS);
-  else extents.fillGaps(offset, length);
+  else fillBlocks(extents, offset, length);
   if (grows) node.size = offset + length;
   modified(node, entry);
+}
+
+/** Space is allocated by blocks: all of them that the range touches. */
+function fillBlocks(extents: Extents, offset: number, length: number): void {
+  const start = offset - (offset % BLOCK_BYTES);
+  extents.fillGaps(start, Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES - start);
 }
 
 /** The destination's range becomes the source's runs; its holes become holes. */

@@ -28,8 +28,9 @@ function checkParent(state: State, parent: number): void {
 /** The inode that the name means. FsError ENOENT, ENOTDIR, ENAMETOOLONG. */
 export function resolve(state: State, parent: number, name: string): number {
   const found = state.peek(parent);
-  if (!isDirectory(found.mode)) throw new FsError('ENOTDIR');
+  // Of any inode: so the kernel asks for the one that a file handle names (open_by_handle_at(2)).
   if (name === '.') return parent;
+  if (!isDirectory(found.mode)) throw new FsError('ENOTDIR');
   if (name === '..') return state.parentOf(parent);
   if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG');
   const ino = state.lookup(parent, name);

@@ -35,7 +35,10 @@ def birth_time():
     put("f", b"y"), os.utime("f", (1, 1)), os.rename("f", "g")
     found = statx("g")
     born = found.times[2]
-    return [found.mask & 0x800 != 0, before - 1 < born < time.time() + 1, found.size, oct(found.mode)]
+    put("h", b"z")
+    made = statx("h").times
+    order = [made[2], made[3]] <= [made[6], made[7]] and [made[2], made[3]] <= [made[4], made[5]]
+    return [order, found.mask & 0x800 != 0, before - 1 < born < time.time() + 1, found.size, oct(found.mode)]
 
 
 @check
