@@ -33,7 +33,12 @@ export function findVolume(roots: Roots, name: string): Volume | undefined {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  const volume = JSON.parse(text) as Volume;
+  let volume: Volume;
+  try {
+    volume = JSON.parse(text) as Volume;
+  } catch {
+    throw new PgError('BAD_RECORD', `${path} is damaged: it is not JSON`, { hint: 'take it from a backup' });
+  }
   if (volume.formatVersion !== 1) {
     throw new PgError('BAD_RECORD', `${path} has format ${String(volume.formatVersion)}, this program reads 1`, {
       hint: 'use the pg that made it, or a newer one',

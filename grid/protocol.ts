@@ -8,7 +8,7 @@ export const PROTOCOLS = {
   /** docs/protocols/node.md: frames, envelopes, hello, errors. */
   node: 'bafk2bzacedugbgyfshgadxivliq2t6wbfncgfofzdsf5etdz4tovxgs7rogzc',
   /** docs/protocols/contents.md: which trie nodes, contents and sectors the other lacks, and shipping them. */
-  contents: 'bafk2bzaceb2zz43fawtg7edyzflzml4xwmf6j43fkbdiy4b5b2ouroyzfwobi',
+  contents: 'bafk2bzaceabincqujf5h4hgkfkbojjm2nruqrm7cc7lp43akncnr65udww6qg',
   /** docs/protocols/migrate.md: the move of a container. */
   migrate: 'bafk2bzaceauswrktbyp54wwqy23kdmechqxec6cau7md6qydc67xjsx6aetsa',
 } as const;

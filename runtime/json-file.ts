@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { PgError } from '../mdm/error.ts';
 import { diskError } from '../store/sector.ts';
 
@@ -14,27 +15,43 @@ export function readJson<T>(path: string): T | undefined {
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
   }
+  let value: Checked;
   try {
-    return JSON.parse(text) as T;
+    value = JSON.parse(text) as Checked;
   } catch {
-    throw new PgError('BAD_RECORD', `${path} is damaged: it is not JSON`, {
-      // Not the words of the parser: they quote the text, in which there may be secrets, and what is no text.
-      hint: 'take it from a backup; pg rm -f ID removes a container all the same',
-    });
+    // Not the words of the parser: they quote the text, in which there may be secrets, and what is no text.
+    throw damaged(path, 'it is not JSON');
   }
+  const { crc32: check, ...rest } = value;
+  if (check === undefined) return value as T;
+  if (check !== checkOf(rest)) throw damaged(path, 'it does not have its checksum');
+  return rest as T;
+}
+
+/** What is in a file: the object, and the CRC-32 of its compact JSON text in hex. */
+interface Checked {
+  crc32?: string;
+}
+
+const checkOf = (value: unknown): string => crc32(JSON.stringify(value)).toString(16).padStart(8, '0');
+
+function damaged(path: string, why: string): PgError {
+  return new PgError('BAD_RECORD', `${path} is damaged: ${why}`, {
+    hint: 'take it from a backup; pg rm -f ID removes a container all the same',
+  });
 }
 
 /**
  * Replaces a JSON file wholly or not at all: a reader sees the old or the new object, also after a power cut when `durable`.
  * Any number of processes may write; the last one wins. DISK_FULL, DISK_ERROR: then the old one stands.
  */
-export function writeJsonAtomic(path: string, value: unknown, durable = false): void {
+export function writeJsonAtomic(path: string, value: object, durable = false): void {
   const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
   try {
     const fd = openSync(temporary, 'wx', 0o600);
     try {
       // Not write(2) by itself: a disk that becomes full takes a part of it and says nothing.
-      writeFileSync(fd, `${JSON.stringify(value, null, 1)}\n`);
+      writeFileSync(fd, `${JSON.stringify({ ...value, crc32: checkOf(value) }, null, 1)}\n`);
       if (durable) fsyncSync(fd);
     } finally {
       closeSync(fd);

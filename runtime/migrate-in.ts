@@ -8,6 +8,7 @@ import { openReplica, type Replica } from '../fs/log/replica.ts';
 import { syncDirectory } from '../fs/log/disk.ts';
 import type { Answer, Message, Service, Services } from '../grid/connection.ts';
 import { ContentsTaker } from '../grid/contents-take.ts';
+import { copyServices } from '../grid/copies.ts';
 import { badMessage, bytesOf, flagOf, textOf, uintOf, type Body } from '../grid/envelope.ts';
 import { loadIdentity } from '../grid/identity.ts';
 import { imageServices } from '../grid/image-take.ts';
@@ -91,7 +92,9 @@ export class MigrateIn {
       start: ({ body }) => this.#start(textOf(body, 'container')),
       status: async ({ body }) => this.#status(textOf(body, 'container')),
     };
-    this.services = { contents: { ...this.#taker.services, ...imageServices(landing.store, this.#taker) }, migrate };
+    const { store } = landing;
+    const contents = { ...this.#taker.services, ...imageServices(store, this.#taker), ...copyServices(store) };
+    this.services = { contents, migrate };
   }
 
   /** The connection has ended. What has come so far stays, as a copy from which the next try goes on. */

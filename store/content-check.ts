@@ -34,10 +34,14 @@ export class RootCheck {
   private readonly zeroRoots = new Map<number, Uint8Array>();
 
   /**
-   * `done` is told the content's root as soon as it is known; never, if a sector of it cannot be read. BAD_CONTENT for
+   * `done` is told the content's root as soon as it is known; never, if a sector of it cannot be read. Pieces in sectors that are not `isOurs` are left over, too. BAD_CONTENT for
    * extents that cannot be right.
    */
-  add({ ref, extents }: PlacedContent, done: (root: Uint8Array) => void): void {
+  add(
+    { ref, extents }: PlacedContent,
+    done: (root: Uint8Array) => void,
+    isOurs: (sector: Uint8Array) => boolean = () => true,
+  ): void {
     const pieces = piecesOf(ref, extents);
     const roots: Uint8Array[] = [];
     let missing = pieces.length;
@@ -52,7 +56,8 @@ export class RootCheck {
       const { sector, offset, length } = piece[0]!;
       const tell = (root: Uint8Array): void => found(i, root);
       if (whole) tell(whole);
-      else if (piece.length > 1 || offset % LEAF_BYTES !== 0) this.scattered.push({ extents: piece, found: tell });
+      else if (piece.length > 1 || offset % LEAF_BYTES !== 0 || !(isZeroSector(sector) || isOurs(sector)))
+        this.scattered.push({ extents: piece, found: tell });
       else if (isZeroSector(sector)) tell(this.zeroRoot(length));
       else this.wanted(sector).push({ offset, length, found: tell });
     });

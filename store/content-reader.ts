@@ -51,6 +51,23 @@ export class SectorCache {
     return file;
   }
 
+  /**
+   * Puts bytes [offset, offset + length) of the sector at `into[at]`, as `SectorFile.read` does. What fails is tried once more if another file has taken the place of the open one: it may
+   * have been mended.
+   */
+  read(key: string, root: Uint8Array, into: Uint8Array, at: number, offset: number, length: number): void {
+    const file = this.get(key, root);
+    try {
+      file.read(into, at, offset, length);
+    } catch (error) {
+      if (!isPgError(error, 'CORRUPT_SECTOR') || !file.isReplaced()) throw error;
+      this.files.delete(key);
+      this.latestFile = undefined;
+      file.close();
+      this.get(key, root).read(into, at, offset, length);
+    }
+  }
+
   close(): void {
     this.latestFile = undefined;
     for (const file of this.files.values()) file.close();
@@ -143,7 +160,7 @@ export class OpenContent {
       const length = Math.min(piece.end, end) - offset;
       if (i !== this.lastPiece) this.enter(i, isSequential);
       if (piece.key === '') into.fill(0, at, at + length);
-      else this.cache.get(piece.key, piece.sector).read(into, at, piece.offset + (offset - piece.start), length);
+      else this.cache.read(piece.key, piece.sector, into, at, piece.offset + (offset - piece.start), length);
       at += length;
       offset += length;
     }

@@ -35,7 +35,10 @@ export function isZeroSector(root: Uint8Array): boolean {
   return root[0] === 0x50 && root[1] === 0xed && Buffer.compare(root, ZERO_SECTOR_ROOT) === 0;
 }
 
-/** Key of a content in the tables: root, then size as u64 big-endian (40 bytes). */
+/** Root, then size as u64 big-endian. */
+export const CONTENT_KEY_BYTES = 40;
+
+/** Key of a content in the tables. */
 export function contentKey(ref: ContentRef): Buffer {
   assert.equal(ref.root.length, 32, 'a content root has 32 bytes');
   assert.ok(Number.isSafeInteger(ref.size) && ref.size >= 0, `content size ${ref.size}`);

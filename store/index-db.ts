@@ -5,7 +5,7 @@ import type { RootDatabase, RootDatabaseOptionsWithPath, TransactionFlags } from
 import { isPgError, PgError } from '../mdm/error.ts';
 import { open } from './lmdb.ts';
 import { indexDir, type Roots } from './paths.ts';
-import { diskError, isDiskFull } from './sector.ts';
+import { diskError, isDiskFull, syncFile } from './sector.ts';
 import { Snapshots } from './snapshots.ts';
 import { Table, type TableHost } from './table.ts';
 
@@ -29,14 +29,17 @@ export interface Index {
    * not 0.
    */
   counter(name: string, step: number): number;
+  /** Names of the tables that there are, in byte order. */
+  tableNames(): string[];
+  /** Writes a compact copy of the index, as it is now, into the directory `to`; durable when it resolves. DISK_FULL, DISK_ERROR. */
+  copy(to: string): Promise<void>;
   /** Bytes of the index's file. */
   readonly fileBytes: number;
   close(): Promise<void>;
 }
 
 /** Opens the index, checks its version. NEWER_STORE, OLDER_STORE, STORE_MISSING (read-only and not there). */
-export function openIndex(roots: Roots, readOnly: boolean): Index {
-  const path = indexDir(roots);
+export function openIndex(roots: Roots, readOnly: boolean, path = indexDir(roots)): Index {
   if (!readOnly) mkdirSync(path, { recursive: true, mode: 0o700 });
   else if (!existsSync(join(path, 'data.mdb')))
     throw new PgError('STORE_MISSING', `there is no store at ${roots.data}`);
@@ -126,6 +129,18 @@ export function openIndex(roots: Roots, readOnly: boolean): Index {
         meta.put(name, next);
       }
       return value;
+    },
+    tableNames() {
+      // LMDB's names end in a zero byte.
+      return [...env.getKeys()].map((key) => Buffer.from(key).toString().replace(/\0$/, ''));
+    },
+    async copy(to) {
+      try {
+        await env.backup(to, true);
+        syncFile(join(to, 'data.mdb'));
+      } catch (error) {
+        throw diskError(error, `cannot copy the index to ${to}`);
+      }
     },
     get fileBytes() {
       return statSync(join(path, 'data.mdb')).size;

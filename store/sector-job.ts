@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { anchorsOfInput } from './anchors.ts';
 import { input } from '../mdm/kernel/kernel.ts';
 import { bufferRoot, inputSector, SECTOR_BYTES } from '../mdm/merkle.ts';
@@ -14,6 +14,7 @@ import {
   syncFile,
   writePackedFile,
   writeSectorFile,
+  usedBytes,
 } from './sector.ts';
 
 const NOTHING: SectorResult = { root: new Uint8Array(0), contentRoots: [], zero: [] };
@@ -56,12 +57,26 @@ export function runSectorJob(job: SectorJob): SectorResult {
       const bad = decodeSectorFile(readFileSync(job.path), input);
       if (bad[0] === -1) return { ...NOTHING, bad };
       const { root, contentRoots } = inputSector(SECTOR_BYTES, spansOf(job.spans));
-      return { root, contentRoots, zero: [], bad };
+      return { root, contentRoots, zero: [], bad, used: usedBytes(input) };
     }
+    case 'root':
+      return { ...NOTHING, root: rootAt(job.path, job.offset) };
     case 'pack':
       return { ...NOTHING, ...pack(job) };
     default:
       return job satisfies never;
+  }
+}
+
+function rootAt(path: string, offset: number): Uint8Array {
+  const fd = openSync(path, 'r');
+  try {
+    let got = 0;
+    for (let more = 1; got < SECTOR_BYTES && more > 0; got += more)
+      more = readSync(fd, input, got, SECTOR_BYTES - got, offset + got);
+    return got < SECTOR_BYTES ? new Uint8Array(0) : inputSector(SECTOR_BYTES).root;
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -23,6 +23,8 @@ export type SectorJob =
   | { kind: 'match'; buffer: SharedArrayBuffer; items: readonly MatchItem[]; sectors: readonly MatchSector[] }
   /** The root of bytes that lie in several places, at most 4 MiB in all. */
   | { kind: 'assemble'; pieces: readonly PlacedPiece[] }
+  /** Root of the 4 MiB at `offset` of any file; none when it is shorter. */
+  | { kind: 'root'; path: string; offset: number }
   /** Reads a sector file whole, and names the blocks without their checksum (-1: the file has the wrong size). */
   | { kind: 'check'; path: string; spans: Uint32Array };
 
@@ -44,6 +46,8 @@ export interface SectorResult {
   anchors?: Uint32Array[];
   /** Of `match`: for each content. */
   matches?: Match[][];
+  /** Of `check`: bytes before the zero tail. */
+  used?: number;
   /** Of `pack`: the packed file is there. */
   packed?: boolean;
 }

@@ -10,6 +10,7 @@ import {
   readvSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { endianness } from 'node:os';
@@ -34,7 +35,7 @@ const BLOCKS = SECTOR_BYTES / BLOCK_BYTES;
 /** The table that follows the data: one little-endian CRC32 for each block. */
 const TABLE_BYTES = BLOCKS * 4;
 /** Size of every sector file that is not packed (docs/formats/sector.md). */
-const SECTOR_FILE_BYTES = SECTOR_BYTES + TABLE_BYTES;
+export const SECTOR_FILE_BYTES = SECTOR_BYTES + TABLE_BYTES;
 
 /**
  * Bytes of one write. A larger one has Linux 6.18's ext4 look for as large a piece of free memory for the page cache,
@@ -130,6 +131,11 @@ export function syncFile(path: string): void {
   syncPath(path, fdatasyncSync);
 }
 
+/** Makes names that were made, replaced or removed in a directory durable. */
+export function syncDirectory(path: string): void {
+  syncPath(path, fsyncSync);
+}
+
 function syncPath(path: string, sync: (fd: number) => void): void {
   const fd = openSync(path, 'r');
   try {
@@ -156,6 +162,14 @@ export function decodeSectorFile(file: Buffer, into: Uint8Array): number[] {
 
 /** Whether these are the bytes of a packed file. */
 export const isPackedFile = (file: Buffer): boolean => file.length !== SECTOR_FILE_BYTES;
+
+/** Bytes of a sector before its zero tail. */
+export function usedBytes(sector: Uint8Array): number {
+  let used = SECTOR_BYTES;
+  while (used >= BLOCK_BYTES && ZERO_BLOCK.compare(sector, used - BLOCK_BYTES, used) === 0) used -= BLOCK_BYTES;
+  while (used > 0 && sector[used - 1] === 0) used--;
+  return used;
+}
 
 /** Sector files opened so far by this thread: their numbers tell their blocks apart in the cache. */
 let opened = 0;
@@ -193,6 +207,11 @@ export class SectorFile {
 
   close(): void {
     closeSync(this.fd);
+  }
+
+  /** Whether another file has its name now. */
+  isReplaced(): boolean {
+    return statSync(this.path, { throwIfNoEntry: false })?.ino !== fstatSync(this.fd).ino;
   }
 
   /** Has the kernel begin to read the whole file; returns at once. */

@@ -17,15 +17,25 @@ import {
 import { OpenContent, SectorCache, sectorKey } from './content-reader.ts';
 import { type Index, openIndex } from './index-db.ts';
 import { verifyHost } from './host/verify-host.ts';
+import { keepIndexCopy, withIndexCopy } from './index-check.ts';
 import { beginLease, type Lease } from './lease.ts';
 import { leasesDir, type Roots, sectorsDir } from './paths.ts';
 import { type PackResult, packSectors } from './pack.ts';
 import { type RepackResult, repackSectors } from './repack.ts';
 import { SectorBuilder, type SectorPlaces } from './sector-builder.ts';
+import { mendEntries, SectorMender } from './mend.ts';
 import { placeSectorFile } from './sector.ts';
 import type { Table } from './table.ts';
 import { diskBytesOf, type StoreUsage, usageOf } from './usage.ts';
-import { type VerifyProgress, type VerifyReport, verifyStore } from './verify.ts';
+import {
+  type DamagedContent,
+  damagedContents,
+  type Problem,
+  type VerifyProgress,
+  type VerifyReport,
+  type VerifyScope,
+  verifyStore,
+} from './verify.ts';
 import { ContentWriter } from './writer.ts';
 
 export type { ContentRef, Extent } from './content.ts';
@@ -169,7 +179,7 @@ export class Store {
   /** The 4 MiB of a sector, checked block by block; MISSING_SECTOR, CORRUPT_SECTOR. */
   readSector(root: Uint8Array): Buffer {
     const data = Buffer.alloc(SECTOR_BYTES);
-    if (!isZeroSector(root)) this.sectorFiles.get(sectorKey(root), root).read(data, 0, 0, SECTOR_BYTES);
+    if (!isZeroSector(root)) this.sectorFiles.read(sectorKey(root), root, data, 0, 0, SECTOR_BYTES);
     return data;
   }
 
@@ -179,7 +189,7 @@ export class Store {
    */
   readSectorAt(root: Uint8Array, into: Uint8Array, offset: number): void {
     if (isZeroSector(root)) into.fill(0);
-    else this.sectorFiles.get(sectorKey(root), root).read(into, 0, offset, into.length);
+    else this.sectorFiles.read(sectorKey(root), root, into, 0, offset, into.length);
   }
 
   /**
@@ -233,14 +243,34 @@ export class Store {
   }
 
   /** Reads everything and checks every checksum and root, on all cores. Problems are reported, not thrown. */
-  async verify(onProgress?: (progress: VerifyProgress) => void): Promise<VerifyReport> {
+  async verify(onProgress?: (progress: VerifyProgress) => void, scope?: VerifyScope): Promise<VerifyReport> {
     // What it has listed stays where it is until it has been read.
     const lease = this.readOnly ? undefined : this.lease('verify the store');
-    const report = await verifyStore(this.index, (root) => this.sectorPath(root), onProgress).finally(() =>
-      lease?.release(),
-    );
-    report.problems.push(...verifyHost(this));
+    const pathOf = (root: Uint8Array): string => this.sectorPath(root);
+    const report = await verifyStore(this.index, pathOf, onProgress, scope).finally(() => lease?.release());
+    if (scope === undefined) report.problems.push(...verifyHost(this));
     return report;
+  }
+
+  /** The contents that cannot be read for these problems. */
+  damagedContents(problems: readonly Problem[]): DamagedContent[] {
+    return damagedContents(this.index, problems);
+  }
+
+  /** Something to mend damaged sectors with; `onMended` is told of each, and by what. */
+  mender(onMended: (root: Uint8Array, by: string) => void): SectorMender {
+    const places = { pathOf: (root: Uint8Array) => this.sectorPath(root), temporaryDir: this.temporaryDir() };
+    return new SectorMender(this.index, places, onMended);
+  }
+
+  /** Puts back damaged entries of the index from the copy that is kept of it, if there is a whole one; `mended` is told of each. */
+  async mendFromCopy(problems: readonly Problem[], mended: (problem: Problem) => void): Promise<void> {
+    await withIndexCopy(this.roots, (copy) => mendEntries(this.index, copy, problems, mended));
+  }
+
+  /** Keeps a copy of the index, which has been verified, beside it. */
+  async keepIndexCopy(): Promise<void> {
+    await keepIndexCopy(this.roots, this.index);
   }
 
   /** What is in the store and what of it no content uses. Reads the whole contents table. */

@@ -1,7 +1,7 @@
-import { Flags } from '@oclif/core';
-import { SECTOR_BYTES } from '../../mdm/merkle.ts';
-import { openStore } from '../../store/store.ts';
-import { verifyLogs } from '../../runtime/verify-logs.ts';
+import { Args, Flags } from '@oclif/core';
+import { repair } from '../../runtime/repair.ts';
+import { scrub, type Scrub, withCheckedStore } from '../../runtime/verify.ts';
+import { rebuildIndex } from '../../store/index-rebuild.ts';
 import { PgCommand } from '../base.ts';
 import { humanSize } from '../output.ts';
 import { terminalProgress } from '../progress.ts';
@@ -9,39 +9,89 @@ import { terminalProgress } from '../progress.ts';
 export default class Verify extends PgCommand {
   static override summary =
     'Read everything in the store, and the logs of all containers, and check every checksum and root.';
-  static override description = `Checks sectors, contents and directories of images, and what containers wrote. What is wrong is said on standard output, a line each, and the exit
-code is 1. Nothing is changed: import the image again, or fetch it
-from another node.`;
-  static override examples = ['<%= config.bin %> verify'];
+  static override description = `Checks sectors, contents, directories and records of images, and what containers and named mounts wrote; with names, only what these images and containers
+reach. What is wrong is said on standard output, a line each, with the files that cannot be read for it, and the exit code is 1. A store that is whole
+has a copy of its index kept beside it.
+
+--repair mends what another copy can give: checksums are computed anew where the bytes are right; entries of the index come from the copy that is kept of it; bytes of images from files of
+containers that are the same, from the sources given by --from, and from peers (pg peer). Everything is compared with its root before it replaces anything.
+
+--rebuild makes the index anew when it is damaged as a whole: from the copy that is kept of it, and from the sector files. What was imported since the copy was made must be imported again. Nothing
+else may be using the store.`;
+  static override examples = [
+    '<%= config.bin %> verify',
+    { description: 'One image and one container', command: '<%= config.bin %> verify nginx:latest web' },
+    {
+      description: 'Mend, also with what the archive has that the image was imported from',
+      command: '<%= config.bin %> verify --repair --from docker-archive:nginx.tar',
+    },
+    { description: 'Make a damaged index anew', command: '<%= config.bin %> verify --rebuild' },
+  ];
   static override flags = {
     quiet: Flags.boolean({ char: 'q', description: 'show no progress' }),
+    repair: Flags.boolean({ description: 'mend what another copy can give' }),
+    from: Flags.string({
+      description: 'where an image came from, as for pg import: its layers are read again (more than once allowed)',
+      helpValue: 'SOURCE',
+      multiple: true,
+      dependsOn: ['repair'],
+    }),
+    rebuild: Flags.boolean({ description: 'first make the index anew', exclusive: ['repair'] }),
   };
+  static override args = {
+    name: Args.string({ description: 'an image, container or named mount (default: everything)' }),
+  };
+  static override strict = false;
 
   async run(): Promise<void> {
-    const { flags } = await this.parse(Verify);
+    const { argv, flags } = await this.parse(Verify);
     const roots = this.roots(flags);
-    const store = openStore(roots);
+    const names = argv as string[];
     const progress = terminalProgress(flags.quiet);
-    let damaged = false;
-    try {
-      let begun = false;
-      const { sectors, contents, nodes, bytes, problems } = await store.verify(({ totalSectors }) => {
-        if (!begun) progress.start('sectors', 'sectors', totalSectors * SECTOR_BYTES);
-        begun = true;
-        progress.advance('sectors', SECTOR_BYTES);
-      });
+    const say = (line: string): void => {
       progress.end();
-      const logs = await verifyLogs(roots);
-      const found = [...problems.map(({ message }) => message), ...logs.problems];
-      for (const message of found) process.stdout.write(`${message}\n`);
-      damaged = found.length > 0;
-      const read = `${sectors} sectors (${humanSize(bytes)}), ${contents} contents, ${nodes} directories, ${logs.logs} logs (${humanSize(logs.bytes)})`;
-      process.stderr.write(
-        damaged ? `pg: ${found.length} problems in ${read}\n` : `Everything is as it was written: ${read}\n`,
+      process.stdout.write(`${line}\n`);
+    };
+    if (flags.rebuild) {
+      const { copiedAt, sectors, damaged, aside } = await rebuildIndex(roots);
+      say(
+        copiedAt === undefined
+          ? 'there was no copy of the index: images must be imported again'
+          : `the index is as it was on ${copiedAt.toISOString()}`,
       );
-    } finally {
-      await store.close();
+      say(`${sectors} sectors that it did not have are entered; the damaged index is ${aside}`);
+      for (const path of damaged) say(`not entered: ${path} is damaged`);
     }
-    if (damaged) this.exit(1);
+    const isDamaged = await withCheckedStore(roots, async (store) => {
+      let found = await scrub(roots, store, names, progress);
+      progress.end();
+      if (flags.repair && found.findings.length > 0) {
+        tell(found, say);
+        await repair(roots, store, found, flags.from ?? [], progress, say);
+        say('what is left:');
+        found = await scrub(roots, store, names, progress);
+        progress.end();
+      }
+      tell(found, say);
+      process.stderr.write(`${summary(found)}\n`);
+      const isWhole = found.findings.length === 0;
+      if (isWhole && names.length === 0) await store.keepIndexCopy();
+      return !isWhole;
+    });
+    if (isDamaged) this.exit(1);
   }
+}
+
+function tell({ findings }: Scrub, say: (line: string) => void): void {
+  for (const { message, affects } of findings) {
+    say(message);
+    for (const line of affects) say(`  ${line}`);
+  }
+}
+
+function summary({ sectors, bytes, contents, nodes, logs, findings }: Scrub): string {
+  const read = `${sectors} sectors, ${contents} contents, ${nodes} directories, ${logs} logs (${humanSize(bytes)})`;
+  return findings.length > 0
+    ? `pg: ${findings.length} problems in ${read}`
+    : `Everything is as it was written: ${read}`;
 }

@@ -10,8 +10,8 @@ import { newer } from './sidecar.ts';
 /** The file `roots` beside a log: docs/formats/log.md. */
 const MAGIC = 'pgroots\0';
 const VERSION = 1;
-const HEADER_BYTES = 64;
-const RECORD_BYTES = 40;
+export const ROOTS_HEADER_BYTES = 64;
+export const ROOTS_RECORD_BYTES = 40;
 const STATE = { there: 0, gone: 1 } as const;
 
 /** What is kept of a full sector of a log. */
@@ -40,9 +40,9 @@ export class RootsFile {
   /** What is kept of a sector, undefined when nothing is (yet, or any more). PgError LOG_VERSION. */
   get(sector: number): SectorRoot | undefined {
     if (!this.#open(false)) return undefined;
-    const bytes = Buffer.alloc(RECORD_BYTES);
-    const got = readFully(this.#fd, bytes, 0, RECORD_BYTES, HEADER_BYTES + sector * RECORD_BYTES);
-    return got < RECORD_BYTES ? undefined : this.#decode(bytes, sector);
+    const bytes = Buffer.alloc(ROOTS_RECORD_BYTES);
+    const got = readFully(this.#fd, bytes, 0, ROOTS_RECORD_BYTES, ROOTS_HEADER_BYTES + sector * ROOTS_RECORD_BYTES);
+    return got < ROOTS_RECORD_BYTES ? undefined : this.#decode(bytes, sector);
   }
 
   /** The sectors from the first on of which something is kept, up to the first of which nothing is. */
@@ -50,8 +50,8 @@ export class RootsFile {
     if (!this.#open(false)) return [];
     const bytes = readFileSync(this.#path);
     const found: SectorRoot[] = [];
-    for (let at = HEADER_BYTES; at + RECORD_BYTES <= bytes.length; at += RECORD_BYTES) {
-      const record = this.#decode(bytes.subarray(at, at + RECORD_BYTES), found.length);
+    for (let at = ROOTS_HEADER_BYTES; at + ROOTS_RECORD_BYTES <= bytes.length; at += ROOTS_RECORD_BYTES) {
+      const record = this.#decode(bytes.subarray(at, at + ROOTS_RECORD_BYTES), found.length);
       if (record === undefined) break;
       found.push(record);
     }
@@ -62,7 +62,7 @@ export class RootsFile {
   put(sector: number, record: SectorRoot): void {
     this.#open(true);
     const bytes = this.#encode(sector, record);
-    writeFully(this.#fd, bytes, 0, RECORD_BYTES, HEADER_BYTES + sector * RECORD_BYTES);
+    writeFully(this.#fd, bytes, 0, ROOTS_RECORD_BYTES, ROOTS_HEADER_BYTES + sector * ROOTS_RECORD_BYTES);
   }
 
   /** fdatasync. */
@@ -99,8 +99,8 @@ export class RootsFile {
       throw error;
     }
     try {
-      const header = Buffer.alloc(HEADER_BYTES);
-      readFully(fd, header, 0, HEADER_BYTES, 0);
+      const header = Buffer.alloc(ROOTS_HEADER_BYTES);
+      readFully(fd, header, 0, ROOTS_HEADER_BYTES, 0);
       if (header.toString('latin1', 0, 8) !== MAGIC || crc32(header.subarray(0, 60)) !== header.readUInt32LE(60))
         return false;
       if (header.readUInt16LE(8) > VERSION) throw newer(this.#path);
@@ -111,7 +111,7 @@ export class RootsFile {
   }
 
   #header(): Buffer {
-    const header = Buffer.alloc(HEADER_BYTES);
+    const header = Buffer.alloc(ROOTS_HEADER_BYTES);
     header.write(MAGIC, 0, 'latin1');
     header.writeUInt16LE(VERSION, 8);
     header.writeUInt32LE(this.#salt, 12);
@@ -120,7 +120,7 @@ export class RootsFile {
   }
 
   #encode(sector: number, { root, isGone }: SectorRoot): Buffer {
-    const bytes = Buffer.alloc(RECORD_BYTES);
+    const bytes = Buffer.alloc(ROOTS_RECORD_BYTES);
     bytes.set(root);
     bytes.writeUInt32LE(isGone ? STATE.gone : STATE.there, ROOT_BYTES);
     bytes.writeUInt32LE(this.#check(bytes, sector), ROOT_BYTES + 4);

@@ -1,4 +1,4 @@
-import { constants, fstatSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { SECTOR_BYTES, sectorRoot } from '../../mdm/merkle.ts';
@@ -7,7 +7,7 @@ import { Entry, MAX_PAYLOAD } from './entry.ts';
 import { readFully } from './disk.ts';
 import { readHeader } from './header.ts';
 import { oldestMark, placeOf } from './oldest.ts';
-import { RootsFile, type SectorRoot, sectorOf } from './roots.ts';
+import { ROOTS_HEADER_BYTES, ROOTS_RECORD_BYTES, RootsFile, type SectorRoot, sectorOf } from './roots.ts';
 import { Scanner } from './scanner.ts';
 import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark } from './sidecar.ts';
 
@@ -23,6 +23,17 @@ export interface LogDamage {
   /** Bytes that had been safe on disk and are missing from its end. */
   missingBytes: number;
 }
+
+/** What reading a whole log has found. */
+export interface LogReading extends LogDamage {
+  bytes: number;
+  /** Where the damaged payloads lie in the log; the first thousand. */
+  places: { at: number; length: number }[];
+  /** Sectors, from the first on, that have been compared with the roots that are kept of them. */
+  rootsChecked: number;
+}
+
+const PLACES_MAX = 1000;
 
 /** The damage in words; undefined when there is none. */
 export function describeDamage({ payloads, sectors, missingBytes }: LogDamage): string | undefined {
@@ -59,7 +70,7 @@ export function markedSize(dir: string, salt: number): number {
  * Reads a log and checks every checksum. `size` is where it ended when it was last committed; only one that is not being written may be found to have
  * been longer. What follows is a torn tail, which the next mount cuts. PgError LOG_CORRUPT when a damaged head makes the rest unreadable, LOG_VERSION.
  */
-export function verifyLog(dir: string, size: number, isWritten: boolean): LogDamage & { bytes: number } {
+export function verifyLog(dir: string, size: number, isWritten: boolean): LogReading {
   const path = join(dir, 'log');
   const fd = openWithBases(path, constants.O_RDONLY);
   try {
@@ -74,16 +85,61 @@ export function verifyLog(dir: string, size: number, isWritten: boolean): LogDam
     const scanner = new Scanner(fd, salt, from.size, from.sequence, end, 'report');
     const entry = new Entry();
     let payloads = 0;
+    const places: LogReading['places'] = [];
     while (scanner.at < end) {
       const step = scanner.next(entry);
-      if (step === 'entry') payloads += scanner.payloadWhole ? 0 : 1;
-      else if (end === known || scanner.at + MAX_ENTRY_BYTES < end)
+      if (step === 'entry') {
+        if (scanner.payloadWhole) continue;
+        payloads++;
+        if (places.length < PLACES_MAX) places.push({ at: entry.payloadAt, length: entry.payloadBytes });
+      } else if (end === known || scanner.at + MAX_ENTRY_BYTES < end)
         throw new PgError('LOG_CORRUPT', `${path} is damaged at byte ${scanner.at}`);
       else break;
     }
-    const sectors = mark === undefined ? 0 : damagedSectors(fd, kept.slice(0, sectorOf(mark.size)));
-    return { bytes: scanner.at, payloads, sectors, missingBytes: known - Math.min(known, scanner.at) };
+    const rootsChecked = mark === undefined ? 0 : sectorOf(mark.size);
+    const sectors = damagedSectors(fd, kept.slice(0, rootsChecked));
+    const missingBytes = known - Math.min(known, scanner.at);
+    return { bytes: scanner.at, payloads, places, sectors, rootsChecked, missingBytes };
   } finally {
     closeLog(fd);
+  }
+}
+
+/**
+ * The side files of a log that are there and cannot be used, in words: damaged, or of another log. What they say is made anew from the log when it is opened next. PgError LOG_CORRUPT,
+ * LOG_VERSION.
+ */
+export function damagedSidecars(dir: string): { path: string; message: string }[] {
+  const salt = logSalt(dir);
+  const roots = join(dir, 'roots');
+  const kept = new RootsFile(dir, salt).all().length;
+  const written = Math.floor(
+    ((statSync(roots, { throwIfNoEntry: false })?.size ?? 0) - ROOTS_HEADER_BYTES) / ROOTS_RECORD_BYTES,
+  );
+  const lost =
+    kept < written
+      ? [{ path: roots, message: `its roots are damaged from sector ${kept} on: they are computed anew` }]
+      : [];
+  return [
+    ['checkpoint', CHECKPOINT_MAGIC, 'the next start replays the log from its beginning, or an older checkpoint'],
+    ['checkpoint.1', CHECKPOINT_MAGIC, 'the newer checkpoint stands alone'],
+    ['hash', HASH_MAGIC, 'the log is hashed anew from its beginning'],
+  ]
+    .flatMap(([name, magic, then]) => {
+      const file = join(dir, name!);
+      if (!existsSync(file) || readMark(file, magic!, salt) !== undefined) return [];
+      return [{ path: file, message: `its ${name} is damaged: ${then}` }];
+    })
+    .concat(lost);
+}
+
+/** The number that a log is told from others by. LOG_CORRUPT, LOG_VERSION. */
+export function logSalt(dir: string): number {
+  const path = join(dir, 'log');
+  const fd = openSync(path, 'r');
+  try {
+    return readHeader(fd, path).salt;
+  } finally {
+    closeSync(fd);
   }
 }

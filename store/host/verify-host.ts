@@ -18,21 +18,31 @@ export function* verifyHost(store: Store): Generator<Problem> {
     if (what !== undefined) yield sectorProblem(key, what);
   }
   for (const key of damaged) yield sectorProblem(key, 'its entry in the index is damaged');
-  for (const { key, value } of store.table(TABLES.files).range()) {
+  const lost: string[] = [];
+  for (const { key, value } of store
+    .table(TABLES.files)
+    .range({ onDamaged: (key) => void lost.push(key.toString()) })) {
     const { id, state } = decodeFile(value);
     const top = store.table(TABLES.hashes).get(hashKey(id, 36, 0));
     if (state.size === 0 || (top !== undefined && Buffer.compare(foldRoots(top), state.root) === 0)) continue;
     if (store.table(TABLES.files).get(key)?.equals(value) !== true) continue; // committed to meanwhile
     yield {
-      kind: 'sector',
+      kind: 'host',
       root: state.root,
       message: `machine file '${key.toString()}': its hashes have another root`,
     };
   }
+  for (const name of lost)
+    yield {
+      kind: 'entry',
+      table: TABLES.files,
+      key: Buffer.from(name),
+      message: `machine file '${name}': its entry in the index is damaged`,
+    };
 }
 
 function sectorProblem(root: Uint8Array, what: string): Problem {
-  return { kind: 'sector', root, message: `sector ${Buffer.from(root).toString('hex')} of a machine file: ${what}` };
+  return { kind: 'host', root, message: `sector ${Buffer.from(root).toString('hex')} of a machine file: ${what}` };
 }
 
 function problemOf(sectors: HostSectors, root: Uint8Array, length: number): string | undefined {
