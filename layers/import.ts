@@ -252,6 +252,7 @@ async function bringLayer(
     const tar = openLayerTar(kept, blob, {
       signal,
       onBlobBytes: (bytes) => progress?.advance(id, bytes),
+      turn: () => stack.turn(blob.index),
       ...(unpack === undefined ? {} : { limit: unpack }),
     });
     const what = `layer ${blob.index + 1} (${blob.digest ?? blob.diffId}) of ${source.describe()}`;

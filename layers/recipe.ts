@@ -21,7 +21,7 @@ const RUNS = 3;
 const PIECE_BYTES = 4 << 20;
 const ROOT_BYTES = 32;
 /** Pieces of one recipe in memory, those being compressed among them, before whoever writes it has to wait. */
-const PIECES_MAX = 8;
+const PIECES_MAX = 4;
 const COPY_BYTES = 1 << 20;
 
 /** A piece of the recipe that is being filled, or waits for the names of contents in it. */

@@ -7,9 +7,10 @@
  */
 import assert from 'node:assert';
 import { createHash, type Hash } from 'node:crypto';
-import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import { PgError, isPgError } from '../../mdm/error.ts';
 import { digestMismatch, splitDigest } from './digest.ts';
+import { FRAME_HEAD_BYTES, USUAL_WINDOW_LOG, WIDEST_WINDOW_LOG, windowBytes } from './zstd-frame.ts';
 import { limited, UNPACK_LIMIT, type UnpackLimit } from './unpack-limit.ts';
 import type { ImageSource, LayerBlob } from './source.ts';
 
@@ -30,6 +31,8 @@ export interface LayerTarOptions {
   signal?: AbortSignal;
   /** Told of every piece of the stored blob as it is taken: drives a bar of `layer.sizeBytes`. */
   onBlobBytes?: (bytes: number) => void;
+  /** Waited for before a zstd frame is read whose window is wider than usual (32 MiB): that few are at a time. */
+  turn?: () => Promise<void>;
   /** How far it may unpack. Default UNPACK_LIMIT. */
   limit?: UnpackLimit;
 }
@@ -61,7 +64,7 @@ export function openLayerTar(
     const what = `layer ${layer.index + 1} (${layer.digest ?? layer.diffId}) of ${source.describe()}`;
     try {
       const blob = counted(source.openBlob(layer, signal), options.onBlobBytes);
-      const whole = decompressed(blob, what, (compression) => (tar.compression = compression));
+      const whole = decompressed(blob, what, (compression) => (tar.compression = compression), options.turn);
       const unpacked = limited(whole, () => layer.sizeBytes, options.limit ?? UNPACK_LIMIT, what);
       let hash: Hash | null = null;
       const { algorithm } = splitDigest(layer.diffId, what);
@@ -102,6 +105,7 @@ export async function* decompressed(
   blob: AsyncIterable<Uint8Array>,
   what: string,
   onDetected?: (compression: Compression) => void,
+  turn?: () => Promise<void>,
 ): AsyncGenerator<Uint8Array> {
   const iterator = blob[Symbol.asyncIterator]();
   try {
@@ -111,7 +115,7 @@ export async function* decompressed(
     onDetected?.(compression);
     const whole = prepended(head, iterator);
     if (compression === 'none') yield* whole;
-    else yield* unpack(whole, compression, what);
+    else yield* unpack(whole, compression, what, turn);
   } finally {
     // Not awaited: it waits for a read under way, which may be a stalled network; the signal of the owner ends that.
     iterator.return?.().catch(() => undefined);
@@ -160,13 +164,12 @@ async function* unpack(
   packed: AsyncGenerator<Uint8Array>,
   compression: 'gzip' | 'zstd',
   what: string,
+  turn: (() => Promise<void>) | undefined,
 ): AsyncGenerator<Uint8Array> {
   const pieces = new Pieces(packed);
   for (let more = true; more;) {
     const engine: Engine =
-      compression === 'gzip'
-        ? createGunzip({ chunkSize: OUTPUT_BYTES })
-        : createZstdDecompress({ chunkSize: OUTPUT_BYTES });
+      compression === 'gzip' ? createGunzip({ chunkSize: OUTPUT_BYTES }) : await zstdEngine(pieces, turn);
     // Errors come back through `written`; one after the last piece was read has no other listener.
     engine.on('error', () => undefined);
     const feeding = feed(engine, pieces, compression === 'zstd').catch((error: unknown) => {
@@ -183,6 +186,14 @@ async function* unpack(
       engine.destroy();
     }
   }
+}
+
+/** An engine for the frame that comes next, and for those after it in the same pieces if they want no wider window. */
+async function zstdEngine(pieces: Pieces, turn: (() => Promise<void>) | undefined): Promise<ZstdDecompress> {
+  const isWide = (windowBytes(await pieces.head(FRAME_HEAD_BYTES)) ?? 0) > 2 ** USUAL_WINDOW_LOG;
+  if (isWide) await turn?.();
+  const windowLog = isWide ? WIDEST_WINDOW_LOG : USUAL_WINDOW_LOG;
+  return createZstdDecompress({ chunkSize: OUTPUT_BYTES, params: { [constants.ZSTD_d_windowLogMax]: windowLog } });
 }
 
 type Engine = Gunzip | ZstdDecompress;
@@ -227,6 +238,17 @@ class Pieces {
     if (next.done) return null;
     this.#ahead = this.#ask();
     return next.value;
+  }
+
+  /** The first bytes of what comes next, fewer at the end; they are not taken. */
+  async head(bytes: number): Promise<Uint8Array> {
+    let head: Uint8Array = new Uint8Array(0);
+    for (let piece = await this.next(); piece !== null; piece = await this.next()) {
+      head = head.length === 0 ? piece : Buffer.concat([head, piece]);
+      if (head.length >= bytes) break;
+    }
+    if (head.length > 0) this.putBack(head);
+    return head.subarray(0, bytes);
   }
 
   putBack(rest: Uint8Array): void {

@@ -1,4 +1,5 @@
 /** Imports SOURCE into a store at ROOT and says how it ended and what memory it took: `{ code, message, id, peakBytes }` on stdout. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { importImage } from '../../layers/import.ts';
 import { isPgError } from '../../mdm/error.ts';
@@ -15,5 +16,6 @@ try {
   end = { code: error.code, message: error.message };
 }
 await store.close();
-// getrusage(2): the largest the process has been, threads and all, in KiB.
-process.stdout.write(JSON.stringify({ ...end, peakBytes: process.resourceUsage().maxRSS * 1024 }));
+// Not getrusage's ru_maxrss: that of the process which started this one is in it (execve keeps the larger).
+const peak = Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))![1]) * 1024;
+process.stdout.write(JSON.stringify({ ...end, peakBytes: peak }));
