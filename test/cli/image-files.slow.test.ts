@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { imageArchive } from '../../examples/images/build.ts';
 
 const PG = join(import.meta.dirname, '../../bin/pg');
@@ -102,6 +102,36 @@ describe('looking into images', () => {
     assert.deepEqual(complete('cat', 'nginx:/etc/os-rel'), ['nginx:/etc/os-release']);
     assert.deepEqual(complete('diff', 'nginx', 'red'), ['redis:latest']);
     assert.deepEqual(complete('ls', 'nothing:/e'), []);
+    assert.deepEqual(pg('complete', 'ngi').toString(), 'nginx:latest\n');
+    assert.deepEqual(pg('complete', 'nginx:/etc/ngin').toString(), 'nginx:/etc/nginx/\n');
+    const { Address } = (JSON.parse(pg('inspect', 'nginx').toString()) as { Pg: { Address: string } }[]).map(
+      (i) => i.Pg,
+    )[0]!;
+    assert.deepEqual(pg('complete', Address.slice(0, 16)).toString(), `${Address}\n`);
+    assert.equal(pg('cat', `${Address}:/etc/os-release`).toString(), pg('cat', 'nginx:/etc/os-release').toString());
+    assert.match(pg('images', '--digests').toString(), new RegExp(`ADDRESS[^]*${Address}`));
+  });
+
+  it('Tab in bash gives what follows the last colon, which bash takes for the end of a word', () => {
+    const tab = (line: string): string =>
+      execFileSync(
+        'bash',
+        [
+          '-c',
+          `eval "$(pg completion bash)"; COMP_LINE=$1; COMP_POINT=\${#1}; _pg; printf '%s\\n' "\${COMPREPLY[@]}"`,
+          'bash',
+          line,
+        ],
+        {
+          env: { ...process.env, PG_ROOT: join(dir, 'pg'), PATH: `${dirname(PG)}:${process.env['PATH']}` },
+          encoding: 'utf8',
+        },
+      );
+    assert.equal(tab('pg ls nginx:/etc/ngin'), '/etc/nginx/\n');
+    assert.equal(tab('pg cat redis:/etc/os-rel'), '/etc/os-release\n');
+    assert.equal(tab('pg run --rm ngi'), 'nginx:latest\n');
+    assert.equal(tab('pg rmi nginx:la'), 'latest\n');
+    assert.equal(tab('pg imag'), 'images\n');
   });
 
   it('ends quietly when nobody reads on', () => {
