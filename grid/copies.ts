@@ -29,8 +29,8 @@ export function copyServices(store: Store): Record<string, Service> {
 }
 
 /**
- * The bytes of a sector before its zero tail, or of a node, as the peer says they are: whoever asked compares their root. Undefined when the peer does not have it whole, or not at all.
- * PEER_GONE.
+ * The bytes of a sector before its zero tail, or of a node, as the peer says they are: whoever asked compares their root. Undefined when the peer does
+ * not have it whole, or not at all. PEER_GONE.
  */
 export async function askForCopy(
   connection: Connection,

@@ -57,8 +57,9 @@ export function wantedSizes(mender: SectorMender): ReadonlySet<number> {
 const HELD_PIECES = 16;
 
 /**
- * Gives `mender` what it lacks of a file of `size` bytes that somebody has: `take` gives its bytes, as many as asked for, from front to back (valid until the next call). A piece of 4 MiB may be a sector by
- * itself; all others are given when the root of the whole file is known to be that of a lost one.
+ * Gives `mender` what it lacks of a file of `size` bytes that somebody has: `take` gives its bytes, as many as asked for, from front to back (valid
+ * until the next call). A piece of 4 MiB may be a sector by itself; all others are given when the root of the whole file is known to be that of a lost
+ * one.
  */
 export async function giveFile(
   size: number,

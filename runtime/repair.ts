@@ -21,8 +21,9 @@ import type { Scrub } from './verify.ts';
 const hex = (root: Uint8Array): string => Buffer.from(root).toString('hex');
 
 /**
- * Mends what a scrub has found, as far as somebody has a copy: checksums that are computed anew, the copy of the index, files of containers, the image's source again (`from`), peers. Every sector and node is
- * compared with its root before it replaces anything. `say` is told of what was mended, and of sources that could not be used. What is left is for another scrub to find.
+ * Mends what a scrub has found, as far as somebody has a copy: checksums that are computed anew, the copy of the index, files of containers, the image's
+ * source again (`from`), peers. Every sector and node is compared with its root before it replaces anything. `say` is told of what was mended, and of
+ * sources that could not be used. What is left is for another scrub to find.
  */
 export async function repair(
   roots: Roots,

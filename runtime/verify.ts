@@ -50,8 +50,8 @@ export async function withCheckedStore<T>(roots: Roots, action: (store: Store) =
 }
 
 /**
- * Reads everything, or what the images and containers of these names reach: sectors, contents, directories, records, and the logs of containers and named mounts. What is wrong is in the result,
- * not thrown. IMAGE_NOT_FOUND for a name that is none.
+ * Reads everything, or what the images and containers of these names reach: sectors, contents, directories, records, and the logs of containers and
+ * named mounts. What is wrong is in the result, not thrown. IMAGE_NOT_FOUND for a name that is none.
  */
 export async function scrub(
   roots: Roots,

@@ -34,8 +34,8 @@ export class RootCheck {
   private readonly zeroRoots = new Map<number, Uint8Array>();
 
   /**
-   * `done` is told the content's root as soon as it is known; never, if a sector of it cannot be read. Pieces in sectors that are not `isOurs` are left over, too. BAD_CONTENT for
-   * extents that cannot be right.
+   * `done` is told the content's root as soon as it is known; never, if a sector of it cannot be read. Pieces in sectors that are not `isOurs` are left
+   * over, too. BAD_CONTENT for extents that cannot be right.
    */
   add(
     { ref, extents }: PlacedContent,

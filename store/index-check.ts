@@ -19,8 +19,8 @@ const META = { magicAt: 24, magic: 0xbeefc0de, transactionAt: 152, pageBytes: 40
 const copyDir = (roots: Roots): string => join(indexDir(roots), 'copy');
 
 /**
- * Whether the pages of the index in `directory` hang together: undefined, or what is wrong with them. They are read in a process of their own, for LMDB may end the process that
- * reads a damaged page. Values are not compared with their checksums. Safe while others use the index.
+ * Whether the pages of the index in `directory` hang together: undefined, or what is wrong with them. They are read in a process of their own, for LMDB
+ * may end the process that reads a damaged page. Values are not compared with their checksums. Safe while others use the index.
  */
 export async function indexDamage(roots: Roots, directory = indexDir(roots)): Promise<string | undefined> {
   if (!existsSync(join(directory, 'data.mdb'))) return undefined;
@@ -39,8 +39,8 @@ export async function indexDamage(roots: Roots, directory = indexDir(roots)): Pr
 }
 
 /**
- * LMDB writes its two meta pages in turn, and takes the one with the larger transaction number: a damaged one could be passed over in silence, and the last transaction with it.
- * Read again if somebody is just writing.
+ * LMDB writes its two meta pages in turn, and takes the one with the larger transaction number: a damaged one could be passed over in silence, and the
+ * last transaction with it. Read again if somebody is just writing.
  */
 function metaDamage(path: string): string | undefined {
   let damage: string | undefined;

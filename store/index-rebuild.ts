@@ -21,8 +21,9 @@ export interface Rebuilt {
 }
 
 /**
- * Makes the index again: from the copy that is kept of it, if that is whole, and from the sector files, each of which is read and hashed. What was imported or removed since the copy was made is as it was then: images that are
- * missing are to be imported again, which finds their sectors here. Without a copy nothing is known but sectors. STORE_IN_USE while any other process has the store open.
+ * Makes the index again: from the copy that is kept of it, if that is whole, and from the sector files, each of which is read and hashed. What was
+ * imported or removed since the copy was made is as it was then: images that are missing are to be imported again, which finds their sectors here.
+ * Without a copy nothing is known but sectors. STORE_IN_USE while any other process has the store open.
  */
 export async function rebuildIndex(roots: Roots): Promise<Rebuilt> {
   const dir = indexDir(roots);
@@ -47,8 +48,8 @@ export async function rebuildIndex(roots: Roots): Promise<Rebuilt> {
 }
 
 /**
- * A process that had the old index open would go on writing to it. LMDB holds a lock on its lock file as long as it is open (mdb.c, mdb_env_share_locks); looking at the descriptors of processes instead would wait for
- * those that are stuck.
+ * A process that had the old index open would go on writing to it. LMDB holds a lock on its lock file as long as it is open (mdb.c,
+ * mdb_env_share_locks); looking at the descriptors of processes instead would wait for those that are stuck.
  */
 function refuseUsers(lockFile: string): void {
   if (!existsSync(lockFile)) return;

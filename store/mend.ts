@@ -168,8 +168,8 @@ export class SectorMender {
 }
 
 /**
- * Puts back entries of the index from a copy of it (or any other that has them), each only if it is what its key says. `mended` is told of each. Names and records of images are as
- * they were when the copy was made.
+ * Puts back entries of the index from a copy of it (or any other that has them), each only if it is what its key says. `mended` is told of each. Names
+ * and records of images are as they were when the copy was made.
  */
 export function mendEntries(
   index: Index,

@@ -9,15 +9,16 @@ import { terminalProgress } from '../progress.ts';
 export default class Verify extends PgCommand {
   static override summary =
     'Read everything in the store, and the logs of all containers, and check every checksum and root.';
-  static override description = `Checks sectors, contents, directories and records of images, and what containers and named mounts wrote; with names, only what these images and containers
-reach. What is wrong is said on standard output, a line each, with the files that cannot be read for it, and the exit code is 1. A store that is whole
-has a copy of its index kept beside it.
+  static override description = `Checks sectors, contents, directories and records of images, and what containers and named mounts wrote; with names, only what these images and
+containers reach. What is wrong is said on standard output, a line each, with the files that cannot be read for it, and the exit code is 1. A store
+that is whole has a copy of its index kept beside it.
 
---repair mends what another copy can give: checksums are computed anew where the bytes are right; entries of the index come from the copy that is kept of it; bytes of images from files of
-containers that are the same, from the sources given by --from, and from peers (pg peer). Everything is compared with its root before it replaces anything.
+--repair mends what another copy can give: checksums are computed anew where the bytes are right; entries of the index come from the copy that is kept
+of it; bytes of images from files of containers that are the same, from the sources given by --from, and from peers (pg peer). Everything is compared
+with its root before it replaces anything.
 
---rebuild makes the index anew when it is damaged as a whole: from the copy that is kept of it, and from the sector files. What was imported since the copy was made must be imported again. Nothing
-else may be using the store.`;
+--rebuild makes the index anew when it is damaged as a whole: from the copy that is kept of it, and from the sector files. What was imported since the
+copy was made must be imported again. Nothing else may be using the store.`;
   static override examples = [
     '<%= config.bin %> verify',
     { description: 'One image and one container', command: '<%= config.bin %> verify nginx:latest web' },

@@ -83,10 +83,22 @@ export class Server {
     }
   }
 
+  /** The path of an inode, as far as it can be found: where one thing is damaged, more may be. */
+  private nameOf(ino: number): string {
+    try {
+      const path = this.session.view.pathOf(ino);
+      if (path !== undefined) return `${Buffer.from(path, 'latin1').toString()} (inode ${ino})`;
+    } catch {
+      // Its number has to do.
+    }
+    return `inode ${ino}`;
+  }
+
   private errnoOf(error: unknown, opcode: number, ino: number): number {
     const errno = errnoOfError(error);
     if (errno === undefined || errno === ERRNO.EIO) {
-      this.session.hooks.report(`${OPCODE_NAMES[opcode] ?? `opcode ${opcode}`} of inode ${ino}: ${describe(error)}`);
+      const name = OPCODE_NAMES[opcode] ?? `opcode ${opcode}`;
+      this.session.hooks.report(`${name} of ${this.nameOf(ino)}: ${describe(error)}`);
     }
     return errno ?? ERRNO.EIO;
   }
@@ -111,6 +123,8 @@ function goesOn(result: number): boolean {
 
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : '';
-  return error.name === 'PgError' || error.name === 'FsError' ? error.message + cause : (error.stack ?? error.message);
+  const { message } = error;
+  const because = error.cause instanceof Error ? error.cause.message : '';
+  const cause = message.includes(because) ? '' : ` (${because})`;
+  return error.name === 'PgError' || error.name === 'FsError' ? message + cause : (error.stack ?? message);
 }

@@ -106,8 +106,8 @@ export function verifyLog(dir: string, size: number, isWritten: boolean): LogRea
 }
 
 /**
- * The side files of a log that are there and cannot be used, in words: damaged, or of another log. What they say is made anew from the log when it is opened next. PgError LOG_CORRUPT,
- * LOG_VERSION.
+ * The side files of a log that are there and cannot be used, in words: damaged, or of another log. What they say is made anew from the log when it is
+ * opened next. PgError LOG_CORRUPT, LOG_VERSION.
  */
 export function damagedSidecars(dir: string): { path: string; message: string }[] {
   const salt = logSalt(dir);

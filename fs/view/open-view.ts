@@ -14,6 +14,7 @@ import { Journal, logError } from './journal.ts';
 import { mergeClone, type Stale } from './merge.ts';
 import { create, link, list, rename, resolve, unlink } from './namespace.ts';
 import { attrOfLower, attrOfNode, isRegular, Node, PERMISSIONS, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './node.ts';
+import { pathOf } from './path-of.ts';
 import { State } from './state.ts';
 import { serializeState, StateWalk } from './state-walk.ts';
 import type {
@@ -292,6 +293,10 @@ class LogView implements View {
       },
       { movedBytes: 0, damaged: 0, givenBackBytes: 0 },
     );
+  }
+
+  pathOf(ino: number): string | undefined {
+    return pathOf(this.#state, ino);
   }
 
   stats(): ViewStats {

@@ -207,6 +207,8 @@ export interface View {
   readonly checkpointBytes: number;
   /** Cleans the log, whether it pays or not, while nobody is served. */
   clean(): CleaningReport;
+  /** A path (latin1) by which an inode is reached now, undefined when none is found. Looks through directories: for messages. */
+  pathOf(ino: number): string | undefined;
   stats(): ViewStats;
   /** What differs from the image, directories before their contents. */
   changes(): Iterable<Change>;
