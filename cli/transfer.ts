@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import { PgError } from '../mdm/error.ts';
 import { visible } from '../mdm/visible.ts';
 import { openStore, type Store } from '../store/store.ts';
@@ -24,6 +25,9 @@ export async function transfer(
   whenInterrupted: string,
   work: (transfer: Transfer) => Promise<void>,
 ): Promise<void> {
+  // Unpacked pieces (512 KiB each, outside the heap) are garbage at once: a young generation that stays small is swept often enough that
+  // they do not pile up (measured: 267 MiB resident at most instead of 346, importing 445 MB in three gzip'd layers).
+  setFlagsFromString('--semi-space-growth-factor=1');
   const progress = shownProgress(flags);
   if (progress.isJson) onErrors((error) => progress.error(error));
   const store = openStore(roots);
