@@ -203,12 +203,14 @@ class Upload {
               'content-range': `${from + done}-${from + chunk.length - 1}`,
             },
             body: () => rest,
-            accepted: [202],
+            accepted: [202, 416],
           },
           this.#what,
           this.#signal,
         );
         await answer.body.dump();
+        // 416: it has more of it, or less, than we know of.
+        if (answer.statusCode === 416) throw new PassingError(`${this.#what}: the registry expects another part of it`);
         this.at = await this.#client.location(answer);
         return;
       } catch (error) {
