@@ -1,19 +1,37 @@
 import { fdatasyncSync } from 'node:fs';
-import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
-import { fromErrorData, PgError, toErrorData } from '../mdm/error.ts';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { fromErrorData, isPgError, PgError, toErrorData } from '../mdm/error.ts';
 import { openTree } from '../layers/tree.ts';
+import { exitWithoutTeardown } from '../store/end-process.ts';
 import { openStore } from '../store/store.ts';
 import { CheckpointJob } from './checkpoint-job.ts';
 import { CleaningJob } from './cleaning-job.ts';
-import type { ControlMessage, ControlRequest, MountWorkerData, Verbs } from './control.ts';
-import { awaitDevice, becomeWakeable, invalidateAttributes } from './fuse/device.ts';
+import { siblingModule } from '../store/threads.ts';
+import {
+  CONTROL_FD,
+  type ControlRequest,
+  DEVICE_FD,
+  MEMORY_FD,
+  type MountOrder,
+  type PositionData,
+  PROTOCOL,
+  type RootMessage,
+  type ToHolder,
+  type ToServer,
+  type Verbs,
+} from './control.ts';
+import { ControlChannel } from './control-channel.ts';
+import type { DiskNews, DiskOrder, DiskWorkerData } from './disk-worker.ts';
+import { awaitDevice, becomeWakeable, invalidateAttributes, resendRequests } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
-import type { NamespaceClaim } from './log/claim.ts';
+import { AppendBuffer } from './log/append-buffer.ts';
 import { type Log, openLog } from './log/log.ts';
 import { describeDamage } from './log/verify.ts';
 import type { FsStats } from './mount.ts';
+import { mapSharedMemory } from './shared-memory.ts';
 import { ENDED, SyncRing, WANT } from './sync-ring.ts';
+import type { SyncWorkerData } from './sync-worker.ts';
 import { FsError } from './view/error.ts';
 import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
@@ -26,6 +44,15 @@ const BUSY_INTERVAL_MS = 20;
 const HERE_MS = 2;
 const FIRST_BANISHED = 64;
 const MOST_BANISHED = 4096;
+/** How long an acknowledged write may stay undurable when nobody asks for it (ext4's commit interval); and what is no small thing to sync in the serving thread. */
+const COMMIT_INTERVAL_MS = 5000;
+const SMALL_COMMIT_BYTES = 1 << 20;
+/** A busy loop looks at its socket and its clock once in so many requests. */
+const REQUESTS_BETWEEN_LOOKS = 32;
+/** So much to hash is better begun before somebody asks for the root. */
+const HASH_AHEAD_BYTES = 4 << 20;
+/** How long the log may still be in the hands of a server whose holder was killed. */
+const LOCK_WAIT_MS = 2000;
 
 /** Whether the serving thread does an fdatasync itself: while the disk answers within the time that handing over and waking another thread costs. */
 class SyncHere {
@@ -51,11 +78,32 @@ class SyncHere {
   }
 }
 
-/** The thread that serves one mount: the view over the image's tree and the log, behind the FUSE loop. It blocks in the device; the ring's `want` wakes it. */
+/** A thread beside the one that serves. */
+interface Thread {
+  port: MessagePort;
+  ended: Promise<unknown>;
+}
+
+function startThread(module: string, dataOf: (port: MessagePort) => SyncWorkerData | DiskWorkerData): Thread {
+  const { port1, port2 } = new MessageChannel();
+  const url = siblingModule(import.meta.url, module);
+  const worker = new Worker(url, { name: module.slice(2), workerData: dataOf(port2), transferList: [port2] });
+  port1.unref();
+  return { port: port1, ended: new Promise((resolve) => worker.once('exit', resolve)) };
+}
+
+/** A verb whose answer waits for the root of at least `size` bytes. */
+interface RootWaiter {
+  size: number;
+  answer(at: { size: number; root: Uint8Array }): void;
+  fail(error: Error): void;
+}
+
+/** Serves one mount: the view over the image's tree and the log, behind the FUSE loop. It sleeps in poll(2) of the device and of the socket to the holder. */
 class MountWorker {
-  private readonly data: MountWorkerData;
-  private readonly port: MessagePort;
-  private readonly ring: SyncRing;
+  private readonly order: MountOrder;
+  private readonly channel: ControlChannel;
+  private readonly ring = new SyncRing();
   private readonly view: View;
   /** null when nothing is written here. */
   private readonly log: Log | null;
@@ -68,54 +116,98 @@ class MountWorker {
   private flushed = 0;
   private flushedSequence = 0;
   private hashedVersion = 0;
-  private seeksResumed = 0;
   private failure: string | null = null;
+  private syncer: Thread | undefined;
+  private diskWorker: Thread | undefined;
+  private rootWaiters: RootWaiter[] = [];
+  private untilLook = 0;
+  /** What was asked up to then is committed, and when the rest is due (0: not known yet). */
+  private requestsCommitted = 0;
+  private commitAt = 0;
+  private stopped = false;
 
-  constructor(data: MountWorkerData, port: MessagePort, view: View, log: Log | null) {
-    this.data = data;
-    this.port = port;
-    this.ring = new SyncRing(data.ring);
+  constructor(order: MountOrder, channel: ControlChannel, view: View, log: Log | null) {
+    this.order = order;
+    this.channel = channel;
     this.view = view;
-    this.log = data.readOnly ? null : log;
-    this.log?.meter.setBudget(data.budget);
+    this.log = order.readOnly ? null : log;
+    this.log?.meter.setBudget(order.budget);
     if (this.log !== null) this.ring.begin(this.log.fd, this.log.durable);
     this.flushed = this.ring.flushedSize;
     this.server = new Server(
-      data.deviceFd,
+      DEVICE_FD,
       view,
-      { readOnly: this.log === null, writeback: data.writeback },
+      { readOnly: this.log === null, writeback: order.writeback },
       {
         sync: (low, high) => this.sync(low, high),
-        writeBack: (ino) => this.ring.postWriteBack(ino),
-        forgetAttributes: (ino) => invalidateAttributes(data.deviceFd, ino),
-        attend: () => !this.ring.checkIn() || this.attend(),
+        writeBack: (seek, ino) => this.send({ kind: 'writeBack', seek, ino }),
+        forgetAttributes: (ino) => invalidateAttributes(DEVICE_FD, ino),
+        attend: () => this.attend(),
         hasWork: () => this.job.hasWork || this.cleaning?.hasWork === true,
         work: (isIdle) => this.work(isIdle),
-        report: (message) => this.post({ kind: 'report', message }),
+        patienceMs: () => this.patienceMs(),
+        agreed: (agreement) => this.send({ kind: 'agreed', agreement }),
+        report: (message) => this.send({ kind: 'report', message }),
       },
+      order.agreement,
     );
     this.job = new CheckpointJob(view, this.ring, (step, transfer) =>
-      this.port.postMessage({ kind: 'checkpoint', step } satisfies ControlMessage, transfer),
+      this.startDiskWorker().postMessage({ kind: 'checkpoint', step } satisfies DiskOrder, transfer),
     );
     if (this.log !== null && view.cleaner !== undefined) {
-      const giveBack = (sectors: number[]): void => this.post({ kind: 'giveBack', sectors });
+      const giveBack = (sectors: number[]): void =>
+        this.startDiskWorker().postMessage({ kind: 'giveBack', sectors } satisfies DiskOrder);
       this.cleaning = new CleaningJob(view.cleaner, this.log, this.job, this.ring, giveBack);
     }
   }
 
-  /** Serves until the mount ends. */
+  /** Serves until the mount ends, or the holder says stop, or is gone. */
   run(): void {
     const damage = describeDamage({ payloads: this.log?.damaged.length ?? 0, sectors: 0, missingBytes: 0 });
-    if (damage !== undefined) this.post({ kind: 'damage', message: `the log is damaged: ${damage}` });
+    if (damage !== undefined) this.send({ kind: 'damage', message: `the log is damaged: ${damage}` });
+    if (this.log?.failure !== undefined) this.fail('the log could not be written or made durable', this.log.failure);
     this.ring.threadId = becomeWakeable();
-    this.post({ kind: 'serving' });
-    this.server.run();
+    if (this.order.agreement !== null) this.takeOver();
+    // What was replayed is compared with the roots that were recorded of it, behind the mount.
+    if (this.log !== null && this.flushed - this.log.hasher.restored.size > HASH_AHEAD_BYTES) this.startSyncer();
+    this.send({ kind: 'serving' });
+    this.server.run(CONTROL_FD);
     this.ring.threadId = ENDED;
     this.ring.drain();
   }
 
-  private post(message: ControlMessage): void {
-    this.port.postMessage(message);
+  /** After the view has been closed: the syncer keeps what it hashed. */
+  async end(): Promise<void> {
+    this.ring.stop();
+    this.diskWorker?.port.postMessage({ kind: 'end' } satisfies DiskOrder);
+    await Promise.all([this.syncer?.ended, this.diskWorker?.ended]);
+  }
+
+  /** What the server before this one had read and not answered comes again, and the kernel tells which unlinked files are still in use. */
+  private takeOver(): void {
+    resendRequests(DEVICE_FD);
+    const unanswered = this.view.inherited?.result;
+    const inos = this.view.orphans().filter((ino) => ino !== unanswered);
+    if (inos.length > 0) this.send({ kind: 'inUse', inos });
+  }
+
+  private send(message: ToHolder): void {
+    this.channel.send(message);
+  }
+
+  /** The syncer thread, started when it is first needed: most containers never need it. */
+  private startSyncer(): MessagePort {
+    this.syncer ??= startThread('./sync-worker', (port): SyncWorkerData => {
+      return { ring: this.ring.shared, deviceFd: DEVICE_FD, logDir: this.order.logDir!, port };
+    });
+    return this.syncer.port;
+  }
+
+  private startDiskWorker(): MessagePort {
+    this.diskWorker ??= startThread('./disk-worker', (port): DiskWorkerData => {
+      return { ring: this.ring.shared, logDir: this.order.logDir!, port };
+    });
+    return this.diskWorker.port;
   }
 
   /** FSYNC: writes what is pending to the file and leaves the fdatasync and the answer to the syncer; true when all is durable already. */
@@ -124,9 +216,9 @@ class MountWorker {
     this.flush();
     if (this.flushed <= this.ring.syncedSize) return true;
     // Nothing else waits for this thread: on a fast disk the fdatasync is sooner done than handed over.
-    if (this.ring.idle && this.here.pays() && awaitDevice(this.data.deviceFd, 0) === 0) {
+    if (this.ring.idle && this.here.pays() && awaitDevice(DEVICE_FD, 0) === 0) {
       this.here.measure(() => this.syncHere());
-      this.ring.syncedHere(this.flushed, this.flushedSequence);
+      this.ring.syncedHere(this.flushed, this.flushedSequence, 1);
       return true;
     }
     if (this.postSync(uniqueLow, uniqueHigh)) return false;
@@ -145,7 +237,14 @@ class MountWorker {
     }
   }
 
+  /** For no request. */
+  private syncNow(): void {
+    this.here.measure(() => this.syncHere());
+    this.ring.syncedHere(this.flushed, this.flushedSequence, 0);
+  }
+
   private postSync(uniqueLow: number, uniqueHigh: number): boolean {
+    this.startSyncer();
     return this.ring.post(this.flushed, this.flushedSequence, uniqueLow, uniqueHigh);
   }
 
@@ -181,39 +280,65 @@ class MountWorker {
     if (this.failure !== null) return;
     this.failure = message;
     this.view.failed(error ?? new Error(message));
-    this.post({ kind: 'report', message: `${message}; nothing more is accepted` });
+    this.send({ kind: 'report', message: `${message}; nothing more is accepted` });
   }
 
-  /** Does what is asked; false ends the loop. */
+  /** Called before every read of the device. False ends the loop. */
   private attend(): boolean {
-    const wanted = this.ring.takeWanted();
-    if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
-    if ((wanted & WANT.WRITTEN_BACK) !== 0) this.resumeSeeks();
-    for (;;) {
-      const received = receiveMessageOnPort(this.port) as { message: ControlRequest } | undefined;
-      if (received === undefined) break;
-      this.serveVerb(received.message);
+    const asked = this.ring.checkIn();
+    if (!asked && --this.untilLook > 0) return true;
+    this.untilLook = REQUESTS_BETWEEN_LOOKS;
+    if (asked) {
+      const wanted = this.ring.takeWanted();
+      if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
+      if ((wanted & WANT.ROOTS) !== 0) this.takeRoots();
+      if ((wanted & WANT.DISK) !== 0) this.takeDiskNews();
     }
-    return (wanted & WANT.STOP) === 0;
+    for (let message = this.channel.poll(); message !== undefined; message = this.channel.poll()) this.hear(message);
+    if (this.dueInMs() === 0) this.commitLater();
+    return !this.stopped && !this.channel.closed;
   }
 
-  private resumeSeeks(): void {
-    for (
-      const done = this.ring.writtenBack;
-      this.seeksResumed !== done;
-      this.seeksResumed = (this.seeksResumed + 1) | 0
-    ) {
-      this.server.resumeSeek();
+  /** How long the loop may sleep. It looks around when it wakes. */
+  private patienceMs(): number {
+    this.untilLook = 0;
+    return this.dueInMs();
+  }
+
+  /** When what was asked since the last commit must be committed; -1 when there is nothing. */
+  private dueInMs(): number {
+    if (this.log === null || this.ring.requests === this.requestsCommitted) return -1;
+    const now = performance.now();
+    if (this.commitAt === 0) this.commitAt = now + COMMIT_INTERVAL_MS;
+    return Math.max(0, Math.ceil(this.commitAt - now));
+  }
+
+  private hear(message: ToServer): void {
+    switch (message.kind) {
+      case 'ask':
+        return this.serveVerb(message.request);
+      case 'writtenBack':
+        return this.server.resumeSeek(message.seek);
+      case 'gone':
+        for (const ino of message.inos) this.view.forget(ino);
+        return;
+      case 'stop':
+        this.stopped = true;
+        return;
+      case 'mount':
+        throw new Error('a server has one mount');
     }
   }
 
   private commitLater(): void {
+    this.requestsCommitted = this.ring.requests;
+    this.commitAt = 0;
     try {
       this.flush();
       this.log!.saveMeter();
       if (this.view.checkpointDue()) this.job.begin();
       this.cleaning?.tick(this.view.checkpointBytes);
-      if (this.flushed > this.ring.syncedSize) this.postSync(0, 0);
+      this.syncLater();
     } catch {
       // Reported by `flush`; whoever calls fsync gets the error.
     }
@@ -225,80 +350,149 @@ class MountWorker {
     if (!isIdle && now - this.workedAt < BUSY_INTERVAL_MS) return;
     const job = this.job.hasWork ? this.job : this.cleaning;
     job?.step(isIdle ? IDLE_SLICE_MS : BUSY_SLICE_MS);
+    if (this.ring.wantedHash > this.ring.hashedSize) this.startSyncer();
     this.workedAt = performance.now();
   }
 
-  /** Where everything acknowledged so far ends; it is durable when the ring's `syncedSize` has come there. */
-  private commit(): { epoch: number; size: number } {
-    if (this.log === null) return { epoch: 0, size: 0 };
-    this.flush();
-    if (this.flushed > this.ring.syncedSize && !this.postSync(0, 0)) {
-      throw new PgError('MOUNT_BUSY', 'too many requests wait for the disk', { hint: 'try again' });
+  /** Has what is written made durable: by the syncer if that may take its time. */
+  private syncLater(): void {
+    const bytes = this.flushed - this.ring.syncedSize;
+    if (bytes <= 0) return;
+    if (bytes <= SMALL_COMMIT_BYTES && this.ring.idle && this.here.pays()) {
+      this.syncNow();
+    } else {
+      this.postSync(0, 0);
     }
-    return { epoch: this.log.epoch, size: this.flushed };
+    if (this.flushed - this.log!.hasher.restored.size > HASH_AHEAD_BYTES) this.startSyncer();
   }
 
-  /** Commits what there is, and then the claim about it; where that ends. */
-  private appendNamespace(claim: NamespaceClaim): { epoch: number; size: number } {
-    if (this.log === null) throw new FsError('EROFS');
+  /** Writes everything acknowledged so far; where it ends. */
+  private written(): number {
+    if (this.log === null) return 0;
     this.flush();
-    this.log.appendNamespace(claim);
-    return this.commit();
+    return this.flushed;
+  }
+
+  /** Answers when at least `size` bytes, which are written, are durable and their root is known: at once if that is soon done. */
+  private answerWithRoot(id: number, size: number, valueOf: (at: PositionData) => Verbs[keyof Verbs]): void {
+    const { log } = this;
+    if (log === null) return this.send({ kind: 'answer', id, value: valueOf(NOWHERE) });
+    if (this.syncer === undefined && this.flushed - log.hasher.size <= SMALL_COMMIT_BYTES && this.here.pays()) {
+      const at = log.position();
+      this.flushed = log.written;
+      this.flushedSequence = log.lastSequence;
+      this.ring.syncedHere(this.flushed, this.flushedSequence, 0);
+      const root = Buffer.from(at.root).toString('hex');
+      return this.send({ kind: 'answer', id, value: valueOf({ ...at, root }) });
+    }
+    if (size > this.ring.syncedSize && !this.postSync(0, 0)) {
+      throw new PgError('MOUNT_BUSY', 'too many requests wait for the disk', { hint: 'try again' });
+    }
+    this.startSyncer();
+    this.rootWaiters.push({
+      size,
+      answer: (at) => {
+        const root = Buffer.from(at.root).toString('hex');
+        this.send({ kind: 'answer', id, value: valueOf({ epoch: log.epoch, size: at.size, root }) });
+      },
+      fail: (error) => this.send({ kind: 'failure', id, error: toErrorData(error) }),
+    });
+    this.ring.wantRoot();
+  }
+
+  /** The disk worker has done something. */
+  private takeDiskNews(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.diskWorker!.port) as { message: DiskNews } | undefined;
+      if (received === undefined) break;
+      const { message } = received;
+      if (message.kind === 'givenBack') {
+        this.cleaning?.givenBack(message.failure === null ? null : fromErrorData(message.failure));
+      } else {
+        const { result } = message;
+        this.job.ended(result !== null && 'code' in result ? fromErrorData(result) : result);
+      }
+    }
+  }
+
+  /** The syncer has posted roots. */
+  private takeRoots(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.syncer!.port) as { message: RootMessage } | undefined;
+      if (received === undefined) break;
+      if (received.message.kind === 'damage') this.send(received.message);
+      else this.settleRoots(received.message);
+    }
+    if (this.rootWaiters.length > 0) this.ring.wantRoot();
+  }
+
+  private settleRoots(message: Exclude<RootMessage, { kind: 'damage' }>): void {
+    const waiters = this.rootWaiters;
+    this.rootWaiters = [];
+    for (const waiter of waiters) {
+      if (message.kind === 'noRoot') waiter.fail(fromErrorData(message.error));
+      else if (this.ring.failed) waiter.fail(new PgError('MOUNT_FAILED', 'the log cannot be made durable'));
+      else if (message.size >= waiter.size) waiter.answer(message);
+      else this.rootWaiters.push(waiter);
+    }
   }
 
   private serveVerb(request: ControlRequest): void {
-    if (request.verb === 'checkpoint' && this.log !== null) return this.checkpointFor(request.id);
-    if (request.verb === 'clean' && this.cleaning !== undefined) return this.cleanFor(request.id, this.cleaning);
+    const { id } = request;
+    if (request.verb === 'checkpoint' && this.log !== null) return this.checkpointFor(id);
+    if (request.verb === 'clean' && this.cleaning !== undefined) return this.cleanFor(id, this.cleaning);
     try {
-      this.post({ kind: 'answer', id: request.id, value: this.verb(request) });
+      const value = this.verb(request);
+      if (value !== undefined) this.send({ kind: 'answer', id, value });
     } catch (error) {
-      this.post({ kind: 'failure', id: request.id, error: toErrorData(error) });
+      this.send({ kind: 'failure', id, error: toErrorData(error) });
     }
   }
 
   /** Answers when a checkpoint of now is installed. */
   private checkpointFor(id: number): void {
     this.job.begin((error) => {
-      if (error === null) this.post({ kind: 'answer', id, value: null });
-      else this.post({ kind: 'failure', id, error: toErrorData(error) });
+      if (error === null) this.send({ kind: 'answer', id, value: null });
+      else this.send({ kind: 'failure', id, error: toErrorData(error) });
     });
   }
 
   /** Answers when the log is cleaned. */
   private cleanFor(id: number, cleaning: CleaningJob): void {
     cleaning.begin((result) => {
-      if (result instanceof Error) this.post({ kind: 'failure', id, error: toErrorData(result) });
-      else this.post({ kind: 'answer', id, value: result });
+      if (result instanceof Error) this.send({ kind: 'failure', id, error: toErrorData(result) });
+      else this.send({ kind: 'answer', id, value: result });
     });
   }
 
-  private verb({ verb, claim, clone, budget, checkpoint = null, failure = null }: ControlRequest): Verbs[keyof Verbs] {
-    const { view } = this;
+  /** The answer; undefined when it is sent later. */
+  private verb({ id, verb, claim, clone, budget }: ControlRequest): Verbs[keyof Verbs] | undefined {
+    const { view, log } = this;
     switch (verb) {
       case 'commit':
-        return this.commit();
-      case 'epoch':
-        return this.log?.epoch ?? 0;
+        return void this.answerWithRoot(id, this.written(), (at) => at);
+      case 'position':
+        return void this.answerWithRoot(id, 0, (at) => at);
       case 'stats':
         return this.stats();
       case 'checkpoint':
         return null;
       case 'clean':
         throw new FsError('EROFS');
-      case 'givenBack':
-        this.cleaning?.givenBack(failure === null ? null : fromErrorData(failure));
-        return null;
-      case 'checkpointed':
-        this.job.ended(checkpoint !== null && 'code' in checkpoint ? fromErrorData(checkpoint) : checkpoint);
-        return null;
       case 'changes':
         return Array.from(view.changes());
       case 'budget':
-        this.log?.meter.setBudget(budget ?? null);
+        log?.meter.setBudget(budget ?? null);
         return null;
-      case 'namespace':
-        return this.appendNamespace(claim!);
+      case 'namespace': {
+        if (log === null) throw new FsError('EROFS');
+        this.flush();
+        log.appendNamespace({ ...claim!, root: Buffer.from(claim!.root, 'hex') });
+        const size = this.written();
+        return void this.answerWithRoot(id, size, (at) => ({ size, root: at.size === size ? at.root : null }));
+      }
       case 'merge':
+        if (log === null) throw new FsError('EROFS');
         this.flush();
         return view.merge(clone!.dir, clone!.from, clone!.firstIno);
     }
@@ -309,7 +503,7 @@ class MountWorker {
     return this.job.abandon();
   }
 
-  private stats(): FsStats {
+  private stats(): Omit<FsStats, 'serverPid' | 'restarts'> {
     const { session } = this.server;
     const operations: Record<string, number> = {};
     for (const [opcode, count] of session.counts.entries()) if (count > 0) operations[OPCODE_NAMES[opcode]!] = count;
@@ -329,32 +523,55 @@ class MountWorker {
   }
 }
 
-async function main(data: MountWorkerData, port: MessagePort): Promise<void> {
-  let error: unknown = null;
-  const store = openStore(data.roots);
+/** The position of a mount that writes nothing. */
+const NOWHERE: PositionData = { epoch: 0, size: 0, root: '00'.repeat(32) };
+
+/** Opens the log; while a server whose holder was killed puts it away, it waits. */
+function openServed(order: MountOrder, base: Uint8Array | null): Log | null {
+  const { logDir, readOnly } = order;
+  if (logDir === null) return null;
+  const buffer = readOnly ? {} : { buffer: new AppendBuffer(mapSharedMemory(MEMORY_FD, AppendBuffer.BYTES)) };
+  const limit = order.limit === null ? {} : { limit: order.limit };
+  const options = { create: !readOnly, readOnly, ...limit, ...(base === null ? {} : { base }), ...buffer };
+  const deadline = performance.now() + LOCK_WAIT_MS;
+  for (;;) {
+    try {
+      return openLog(logDir, options);
+    } catch (error) {
+      if (!isPgError(error, 'LOG_BUSY') || performance.now() > deadline) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
+  }
+}
+
+async function serve(order: MountOrder, channel: ControlChannel): Promise<void> {
+  const store = openStore(order.roots);
   try {
-    const tree = openTree(store, data.treeRoot);
-    const base = data.treeRoot === null ? {} : { base: data.treeRoot };
-    const limit = data.limit === null ? {} : { limit: data.limit };
-    const log =
-      data.logDir === null
-        ? null
-        : openLog(data.logDir, { create: !data.readOnly, readOnly: data.readOnly, ...limit, ...base });
-    const view = openView(tree, store, log);
-    const worker = new MountWorker(data, port, view, log);
+    const treeRoot = order.treeRoot === null ? null : Buffer.from(order.treeRoot, 'hex');
+    const tree = openTree(store, treeRoot);
+    const log = openServed(order, treeRoot);
+    const view = openView(tree, store, log, order.agreement !== null);
+    const worker = new MountWorker(order, channel, view, log);
     try {
       worker.run();
     } finally {
       view.close(worker.abandonCheckpoint());
+      await worker.end();
     }
-  } catch (thrown) {
-    error = thrown;
   } finally {
     await store.close();
   }
-  port.postMessage({ kind: 'ended', error: error === null ? null : toErrorData(error) } satisfies ControlMessage);
-  port.close();
 }
 
-// The thread may have been started before it was known what to mount.
-parentPort!.once('message', (data: MountWorkerData) => void main(data, parentPort!));
+exitWithoutTeardown();
+// It ends when its holder says so, or is gone. Whoever ends all processes of a session or of a control group means the holder, too.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => {});
+const channel = new ControlChannel(CONTROL_FD);
+channel.send({ kind: 'ready', protocol: PROTOCOL });
+const first = channel.next();
+if (first?.kind === 'mount') {
+  process.title = `pg fs ${first.order.label}`;
+  const error = await serve(first.order, channel).then(() => null, toErrorData);
+  channel.send({ kind: 'ended', error });
+}
+process.exit();

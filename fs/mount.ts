@@ -2,6 +2,7 @@ import type { Cost } from '../mdm/cost.ts';
 import type { Budget } from '../mdm/meter.ts';
 import type { Roots } from '../store/paths.ts';
 import type { NamespaceClaim } from './log/claim.ts';
+import type { ServerProgram } from './server-process.ts';
 import type { CleaningReport } from './view/view.ts';
 
 /** What to mount, where. */
@@ -59,6 +60,9 @@ export interface FsStats {
   orphans: number;
   logBytes: number;
   bytesSinceCheckpoint: number;
+  /** The process that serves now, and how often another was put in its place; operations, bytes and syncs above are of it alone. */
+  serverPid: number;
+  restarts: number;
 }
 
 /** One path that differs from the image: as `docker diff` has it, A added, C changed, D deleted. `path` is latin1 bytes, absolute in the container. */
@@ -67,9 +71,14 @@ export interface FsChange {
   path: string;
 }
 
-/** A running mount. It lives in this process (a worker thread serves it) and ends with it. */
+/**
+ * A running mount. This process holds it, and it ends with this process; another one serves it, which is replaced when it ends before its time: whoever uses the files
+ * sees a pause, and nothing that was acknowledged is lost.
+ */
 export interface Mount {
   readonly mountPoint: string;
+  /** The process that serves it now. */
+  readonly serverPid: number;
   /** What of the log was found not to be as it was written, in words; null when nothing was. */
   readonly damage: string | null;
   /**
@@ -99,6 +108,11 @@ export interface Mount {
   merge(dir: string, from: number, firstIno: number): Promise<void>;
   /** Changes what may be spent on I/O. */
   setBudget(budget: Budget | null): Promise<void>;
+  /**
+   * Has another process serve from now on, of this program or of another pg's; resolves when it does. PgError('MOUNT_BUSY') when it cannot be, and the old one goes
+   * on.
+   */
+  replaceServer(program?: ServerProgram): Promise<void>;
   /** Commits, takes the mount away (`lazy`: also when busy; the server goes on until the last user has left) and ends the server. */
   unmount(lazy?: boolean): Promise<void>;
   /** Ends the server though the mount is in use, when everything is committed: whoever is in it still gets ENOTCONN from then on. */
@@ -108,22 +122,22 @@ export interface Mount {
 }
 
 /**
- * Mounts an image, or an image with its writable layer, on `options.mountPoint` and serves it from a worker thread of this process.
+ * Mounts an image, or an image with its writable layer, on `options.mountPoint` and has a process of its own serve it.
  * Resolves once the root directory answers. Needs root (or CAP_SYS_ADMIN) and /dev/fuse.
  * Errors: PgError('NOT_ROOT' | 'NO_FUSE' | 'MOUNT_POINT' | 'MOUNT_FAILED').
- * Nothing in this process may touch the mount point synchronously from the thread that serves it; other threads may.
+ * Nothing in this process may touch the mount point synchronously in the thread that holds it: that thread has to start the next server.
  */
 export async function startMount(options: MountOptions): Promise<Mount> {
-  const { mountAndServe } = await import('./mount-server.ts');
+  const { mountAndServe } = await import('./mount-holder.ts');
   return mountAndServe(options);
 }
 
 /**
- * For a process that will mount something writable as soon as it hears what: its threads are started now and load their code meanwhile,
+ * For a process that will mount something writable as soon as it hears what: the server is started now and loads its code meanwhile,
  * which takes longer than the mount itself. The returned function is `startMount`, to be called once.
  */
 export async function prepareMount(): Promise<(options: MountOptions) => Promise<Mount>> {
-  const { mountAndServe, startThreads } = await import('./mount-server.ts');
-  const threads = startThreads(true);
-  return (options) => mountAndServe(options, threads);
+  const { mountAndServe, prepareServer } = await import('./mount-holder.ts');
+  const prepared = prepareServer(true);
+  return (options) => mountAndServe(options, prepared);
 }

@@ -4,14 +4,10 @@ import type { RecordedRoot } from './log/root-entry.ts';
 
 /** FSYNC requests that may wait at once; beyond it the FUSE thread waits itself. A power of two. */
 const RING_SLOTS = 4096;
-/** Inodes whose pages may wait at once to be written back. A power of two. */
-const WRITE_BACK_SLOTS = 64;
 
-/** How long to wait for the FUSE thread before waking it once more. */
-export const NUDGE_MS = 2;
-
-/** How long the syncer goes on telling the FUSE thread that pages were written back: a caller waits for it. */
-const WRITTEN_BACK_MS = 5000;
+/** How long to wait for the FUSE thread before waking it once more, and how long to go on. */
+const NUDGE_MS = 2;
+const HEARD_MS = 5000;
 
 /** The `threadId` of a FUSE thread that takes nothing any more. */
 export const ENDED = -1;
@@ -29,14 +25,12 @@ const SYNC_REQUESTS = 8;
 const STOPPED = 9;
 const ROOTS_WANTED = 10;
 const THREAD_ID = 11;
-const WRITE_BACK_HEAD = 12;
-const WRITE_BACK_TAIL = 13;
 const DAMAGED = 14;
 /** Odd while the root is being written. */
 const ROOT_VERSION = 15;
 const ROOT = 16;
 const ROOT_WORDS = 8;
-/** Whether the controller has a checkpoint in the making. */
+/** Whether the disk worker has a checkpoint in the making. */
 const SINK = 24;
 const HEADER_WORDS = 26;
 
@@ -57,10 +51,10 @@ export interface Waiting {
 }
 
 /** What is asked of the FUSE thread (bits of `wanted`). */
-export const WANT = { FLUSH: 1, STOP: 2, MESSAGES: 4, WRITTEN_BACK: 8 } as const;
+export const WANT = { FLUSH: 1, ROOTS: 2, DISK: 4 } as const;
 
 /**
- * What the FUSE thread, the syncer thread and the controller share: a ring of FSYNC requests that wait for an fdatasync, how far the log is
+ * What the FUSE thread and the syncer thread share: a ring of FSYNC requests that wait for an fdatasync, how far the log is
  * written and how far it is durable, and what is asked of the FUSE thread. One producer (the FUSE thread), one consumer (the syncer).
  * Sizes are written before, and read after, an atomic access to the ring's head, which orders them.
  */
@@ -70,14 +64,11 @@ export class SyncRing {
   private readonly sizes: Float64Array;
   private readonly uniques: Uint32Array;
 
-  private readonly inos: Float64Array;
-
-  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + SIZES * 8 + RING_SLOTS * 8 + WRITE_BACK_SLOTS * 8)) {
+  constructor(shared = new SharedArrayBuffer(HEADER_WORDS * 4 + SIZES * 8 + RING_SLOTS * 8)) {
     this.shared = shared;
     this.words = new Int32Array(shared, 0, HEADER_WORDS);
     this.sizes = new Float64Array(shared, HEADER_WORDS * 4, SIZES);
     this.uniques = new Uint32Array(shared, HEADER_WORDS * 4 + SIZES * 8, RING_SLOTS * 2);
-    this.inos = new Float64Array(shared, HEADER_WORDS * 4 + SIZES * 8 + RING_SLOTS * 8, WRITE_BACK_SLOTS);
   }
 
   /** The log's descriptor, once the FUSE thread has opened it. */
@@ -101,13 +92,13 @@ export class SyncRing {
     this.want(WANT.FLUSH);
   }
 
-  /** FUSE thread: a checkpoint begins; controller: it has ended. */
+  /** FUSE thread: a checkpoint begins; disk worker: it has ended. */
   set sinkBusy(isBusy: boolean) {
     Atomics.store(this.words, SINK, isBusy ? 1 : 0);
     Atomics.notify(this.words, SINK);
   }
 
-  /** FUSE thread: waits until the controller has no checkpoint in the making, but not longer than this; whether that is so. */
+  /** FUSE thread: waits until the disk worker has no checkpoint in the making, but not longer than this; whether that is so. */
   awaitSink(timeoutMs: number): boolean {
     const end = performance.now() + timeoutMs;
     for (let left = timeoutMs; left > 0 && Atomics.load(this.words, SINK) !== 0; left = end - performance.now())
@@ -179,29 +170,28 @@ export class SyncRing {
     Atomics.store(this.words, THREAD_ID, id);
   }
 
-  /** Anyone: asks the FUSE thread for something, and wakes it. It may have been about to block: see `nudge`. */
-  want(bits: number): void {
+  /** Syncer: asks the FUSE thread for something, and wakes it. It may have been about to block: see `wantHeard`. */
+  private want(bits: number): void {
     Atomics.or(this.words, WANTED, bits);
     this.nudge();
   }
 
   /** Wakes the FUSE thread if it has not yet taken what was asked; returns whether it has (or has ended). */
-  nudge(): boolean {
+  private nudge(): boolean {
     const id = Atomics.load(this.words, THREAD_ID);
     if (id === ENDED || Atomics.load(this.words, WANTED) === 0) return true;
     if (id !== 0) wakeThread(id);
     return false;
   }
 
-  /** Waits until the FUSE thread has taken what was asked of it, nudging; false when it did not within `timeoutMs`. Not for the FUSE thread. */
-  nudgeUntilTaken(timeoutMs: number): boolean {
-    const deadline = performance.now() + timeoutMs;
-    while (!this.nudge()) {
-      if (performance.now() > deadline) return false;
-      const bits = Atomics.load(this.words, WANTED);
-      if (bits !== 0) Atomics.wait(this.words, WANTED, bits, NUDGE_MS);
+  /** Anyone else: `want`, and nudges until the FUSE thread has taken it, for a while: it may be in the middle of a long request. */
+  wantHeard(bits: number): void {
+    const deadline = performance.now() + HEARD_MS;
+    this.want(bits);
+    while (!this.nudge() && performance.now() < deadline) {
+      const left = Atomics.load(this.words, WANTED);
+      if (left !== 0) Atomics.wait(this.words, WANTED, left, NUDGE_MS);
     }
-    return true;
   }
 
   /** FUSE thread, before every request: whether something is asked of it. Counts requests on the way, so that the syncer can tell quiet times. */
@@ -239,12 +229,12 @@ export class SyncRing {
     return !this.posted;
   }
 
-  /** FUSE thread, while the ring is idle: it has made the first `size` bytes durable itself, for one request. */
-  syncedHere(size: number, sequence: number): void {
+  /** FUSE thread, while the ring is idle: it has made the first `size` bytes durable itself, for so many requests. */
+  syncedHere(size: number, sequence: number, requests: number): void {
     this.sizes[FLUSHED] = size;
     this.sizes[SYNCED_SEQUENCE] = sequence;
     this.sizes[SYNCED] = size;
-    Atomics.add(this.words, SYNC_REQUESTS, 1);
+    Atomics.add(this.words, SYNC_REQUESTS, requests);
     Atomics.add(this.words, SYNCS, 1);
   }
 
@@ -253,44 +243,13 @@ export class SyncRing {
     Atomics.store(this.words, FAILED, 1);
   }
 
-  /**
-   * FUSE thread: the kernel is to write back its dirty pages of an inode, which it does by WRITE requests while the syncer waits; then the
-   * FUSE thread is asked with WRITTEN_BACK. False when too many wait already.
-   */
-  postWriteBack(ino: number): boolean {
-    const head = Atomics.load(this.words, WRITE_BACK_HEAD);
-    if (((head - Atomics.load(this.words, WRITE_BACK_TAIL)) | 0) >= WRITE_BACK_SLOTS) return false;
-    this.inos[head & (WRITE_BACK_SLOTS - 1)] = ino;
-    Atomics.store(this.words, WRITE_BACK_HEAD, (head + 1) | 0);
-    this.wake();
-    return true;
-  }
-
-  /** How many inodes were written back so far (it wraps): they are done in the order they were posted. */
-  get writtenBack(): number {
-    return Atomics.load(this.words, WRITE_BACK_TAIL);
-  }
-
-  /** Syncer: the inode whose pages are wanted next, if there is one. */
-  nextWriteBack(): number | undefined {
-    const tail = Atomics.load(this.words, WRITE_BACK_TAIL);
-    return tail === Atomics.load(this.words, WRITE_BACK_HEAD) ? undefined : this.inos[tail & (WRITE_BACK_SLOTS - 1)];
-  }
-
-  /** Syncer: that one is done. */
-  completeWriteBack(): void {
-    Atomics.add(this.words, WRITE_BACK_TAIL, 1);
-    this.want(WANT.WRITTEN_BACK);
-    this.nudgeUntilTaken(WRITTEN_BACK_MS);
-  }
-
   /** Wakes the syncer. */
-  wake(): void {
+  private wake(): void {
     Atomics.add(this.words, WAKE, 1);
     Atomics.notify(this.words, WAKE);
   }
 
-  /** Controller: the syncer is to post the root of what is durable. */
+  /** FUSE thread: the syncer is to post the root of what is durable. */
   wantRoot(): void {
     Atomics.add(this.words, ROOTS_WANTED, 1);
     this.wake();
@@ -308,18 +267,17 @@ export class SyncRing {
     Atomics.store(this.words, LOG_FD, logFd);
   }
 
-  /** Controller: the syncer is to end, after what waits. */
+  /** FUSE thread: the syncer is to end, after what waits. */
   stop(): void {
     Atomics.store(this.words, STOPPED, 1);
     this.wake();
   }
 
   /** Syncer: what there is to do, waiting up to `timeoutMs` for it. `rootsSeen` is how many requests for a root were served. */
-  await(timeoutMs: number, rootsSeen: number): 'posted' | 'write back' | 'root' | 'stopped' | 'timeout' {
+  await(timeoutMs: number, rootsSeen: number): 'posted' | 'root' | 'stopped' | 'timeout' {
     for (;;) {
       const seen = Atomics.load(this.words, WAKE);
       if (this.posted) return 'posted';
-      if (this.nextWriteBack() !== undefined) return 'write back';
       if (Atomics.load(this.words, STOPPED) !== 0) return 'stopped';
       if (Atomics.load(this.words, ROOTS_WANTED) !== rootsSeen) return 'root';
       if (Atomics.wait(this.words, WAKE, seen, timeoutMs) === 'timed-out') return 'timeout';

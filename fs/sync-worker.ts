@@ -1,20 +1,20 @@
-import { fdatasyncSync } from 'node:fs';
-import { parentPort } from 'node:worker_threads';
+import { fdatasyncSync, writeSync } from 'node:fs';
+import { type MessagePort, workerData } from 'node:worker_threads';
 import { toErrorData } from '../mdm/error.ts';
 import type { RootMessage } from './control.ts';
-import { invalidateInode, writeAnswer } from './fuse/device.ts';
+import { writeAnswer } from './fuse/device.ts';
 import { openHasher, type OpenHasher } from './log/hasher.ts';
 import type { RecordedRoot } from './log/root-entry.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
-/** What the syncer thread is told first. */
+/** What the syncer thread is started with. */
 export interface SyncWorkerData {
   ring: SharedArrayBuffer;
   /** The FUSE device, to answer on. */
   deviceFd: number;
   logDir: string;
-  /** How often what was written is committed though nobody asked for it. */
-  commitIntervalMs: number;
+  /** Where roots go. */
+  port: MessagePort;
 }
 
 /** Hashing goes on when no request came for this long, in pieces after each of which a waiting FSYNC gets its turn. */
@@ -22,12 +22,12 @@ const QUIET_MS = 200;
 const HASH_BYTES = 256 << 10;
 /** Between pieces that are hashed though requests come, so that they take a part of a processor. */
 const WANTED_PAUSE_MS = 1;
-/** How long the FUSE thread is nudged to commit; it may be in the middle of a long request. */
-const REMIND_MS = 10;
+/** Nothing is to do; being woken does not wait for it. */
+const IDLE_MS = 60_000;
 
 /**
- * The syncer thread of a mount: one fdatasync for all FSYNC requests that wait, which it then answers itself; the FUSE thread goes on
- * meanwhile. It has the kernel write back dirty pages when their place in the file is asked for. In quiet times it reminds the FUSE thread to commit, and hashes what is durable, so that a root is at hand when one is asked for.
+ * The syncer thread of a mount, started when it is needed: one fdatasync for all FSYNC requests that wait, which it then answers itself; the FUSE thread goes on
+ * meanwhile. In quiet times it hashes what is durable, so that a root is at hand when one is asked for.
  */
 class Syncer {
   private readonly data: SyncWorkerData;
@@ -40,8 +40,6 @@ class Syncer {
   private damage: unknown;
   private rootsServed = 0;
   private requestsSeen = 0;
-  private requestsCommitted = 0;
-  private sinceCommitMs = 0;
 
   constructor(data: SyncWorkerData) {
     this.data = data;
@@ -54,7 +52,7 @@ class Syncer {
       const behind = this.isBehind();
       const wanted = behind && ring.hashedSize < ring.wantedHash;
       if (wanted) this.hashWanted();
-      const timeoutMs = wanted ? WANTED_PAUSE_MS : behind ? QUIET_MS : this.data.commitIntervalMs;
+      const timeoutMs = wanted ? WANTED_PAUSE_MS : behind ? QUIET_MS : IDLE_MS;
       switch (ring.await(timeoutMs, this.rootsServed)) {
         case 'stopped':
           this.end();
@@ -62,15 +60,10 @@ class Syncer {
         case 'posted':
           this.sync();
           break;
-        case 'write back':
-          this.writeBack();
-          break;
         case 'root':
           this.serveRoot();
           break;
         case 'timeout':
-          this.sinceCommitMs += timeoutMs;
-          if (this.sinceCommitMs >= this.data.commitIntervalMs) this.remind();
           if (behind && !wanted) this.hashWhileQuiet();
       }
     }
@@ -82,22 +75,7 @@ class Syncer {
     const ok = !ring.failed && durable(ring.logFd);
     ring.complete(waiting, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
     if (ok) return;
-    ring.want(WANT.FLUSH);
-  }
-
-  private writeBack(): void {
-    invalidateInode(this.data.deviceFd, this.ring.nextWriteBack()!);
-    this.ring.completeWriteBack();
-  }
-
-  /** Has the FUSE thread write and commit what came since the last time. */
-  private remind(): void {
-    this.sinceCommitMs = 0;
-    if (this.ring.requests === this.requestsCommitted) return;
-    this.ring.want(WANT.FLUSH);
-    this.ring.nudgeUntilTaken(REMIND_MS);
-    // Being woken counts as a request.
-    this.requestsCommitted = this.ring.requests + 1;
+    ring.wantHeard(WANT.FLUSH);
   }
 
   private isBehind(): boolean {
@@ -129,8 +107,7 @@ class Syncer {
       return; // told by `advance`
     }
     if (ring.hashedSize < ring.wantedHash) return;
-    ring.want(WANT.FLUSH);
-    ring.nudgeUntilTaken(REMIND_MS);
+    ring.wantHeard(WANT.FLUSH);
   }
 
   /** Hashes one piece more; true when all that is durable is hashed. What it throws it has reported. */
@@ -193,7 +170,8 @@ class Syncer {
   }
 
   private post(message: RootMessage): void {
-    parentPort!.postMessage(message);
+    this.data.port.postMessage(message);
+    this.ring.wantHeard(WANT.ROOTS);
   }
 }
 
@@ -206,5 +184,10 @@ function durable(fd: number): boolean {
   }
 }
 
-// The thread may have been started before it was known what to mount; it has nothing to say to its event loop afterwards.
-parentPort!.once('message', (data: SyncWorkerData) => new Syncer(data).run());
+try {
+  new Syncer(workerData as SyncWorkerData).run();
+} catch (error) {
+  // Nobody answers FSYNC any more; the thread that serves could not hear of it. The next process does better, or the mount ends.
+  writeSync(2, `pg: the filesystem's syncer failed: ${(error as Error).stack}\n`);
+  process.kill(process.pid, 'SIGABRT');
+}

@@ -3,6 +3,7 @@ import { createConnection, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { fromErrorData, type PgErrorData } from '../mdm/error.ts';
 import type { NamespaceClaim } from '../fs/log/claim.ts';
+import type { ServerProgram } from '../fs/server-process.ts';
 import type { IoBudget } from './record.ts';
 import { containerRunDir, type Roots } from '../store/paths.ts';
 import type { Phase } from './trace.ts';
@@ -28,6 +29,8 @@ export type Request =
   | { op: 'namespace'; claim: Omit<NamespaceClaim, 'root'> & { root: string } }
   | { op: 'checkpoint' }
   | { op: 'budget'; budget: IoBudget | null }
+  /** Another process is to serve the root from now on, of this program. */
+  | { op: 'replaceFs'; program: ServerProgram }
   | { op: 'root' };
 
 /** What a command wants of a container's streams. */

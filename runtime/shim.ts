@@ -111,6 +111,9 @@ class Connection {
       case 'budget':
         await running.setIoBudget(request.budget);
         return {};
+      case 'replaceFs':
+        await running.root.replaceServer(request.program);
+        return { result: { serverPid: running.root.serverPid } };
       case 'root':
         return { result: { shimPid: process.pid, path: rootPathOf(running.roots, running.record.id) } };
       default:

@@ -8,11 +8,12 @@ const ENTRIES = [
   'runtime/shim.js',
   'fs/mount-worker.js',
   'fs/sync-worker.js',
+  'fs/disk-worker.js',
   'cli/commands/run.js',
   'cli/early-shim.js',
 ];
 /** Imported on demand by others, but always by the shim. */
-const ALWAYS = /\/mount-server\.js$/;
+const ALWAYS = /\/mount-holder\.js$/;
 /** Holds what one of the entries hands to another: there must be one of it. */
 const SHARED = /\/early-shim\.js$/;
 

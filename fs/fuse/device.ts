@@ -43,6 +43,18 @@ export function awaitDevice(fd: number, timeoutMs: number): number {
   return result < 0 ? -koffi.errno() : result;
 }
 
+/** Two `struct pollfd` with POLLIN. */
+const pollfds = new Int32Array([0, 1, 0, 1]);
+
+/** poll(2) of the device and another descriptor (-1: none): true when the device can be read, or tells that it has ended. */
+export function awaitDeviceOr(fd: number, other: number, timeoutMs: number): boolean {
+  pollfds[0] = fd;
+  pollfds[2] = other;
+  // In the upper half of the word is what happened.
+  pollfds[1] = pollfds[3] = 1;
+  return (cPoll(pollfds, 2, timeoutMs) as number) > 0 && pollfds[1] >>> 16 !== 0;
+}
+
 /** sched_yield(2): lets other threads that are ready on this processor go first. */
 export function yieldProcessor(): void {
   cYield();
@@ -65,45 +77,72 @@ export function writeAnswer(fd: number, uniqueLow: number, uniqueHigh: number, e
   writeDevice(fd, new Uint8Array(message.buffer), 16);
 }
 
-/** `FUSE_NOTIFY_INVAL_INODE`, written with unique 0. */
-const NOTIFY_INVAL_INODE = 2;
+/** `FUSE_NOTIFY_*`, written with unique 0. */
+const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3, RESEND: 7 } as const;
 
-/**
- * Has the kernel write back its dirty pages of an inode, and drop all its pages. Returns when that is done, and it is done by WRITE requests:
- * so never from the thread that serves them. An inode that the kernel does not know has none.
- */
-export function invalidateInode(fd: number, ino: number): void {
+function invalidation(ino: number, offset: number): Buffer {
   const message = Buffer.alloc(16 + 24);
   message.writeUInt32LE(message.length, 0);
-  message.writeInt32LE(NOTIFY_INVAL_INODE, 4);
+  message.writeInt32LE(NOTIFY.INVAL_INODE, 4);
   message.writeBigUInt64LE(BigInt(ino), 16);
-  writeDevice(fd, message, message.length);
+  message.writeBigInt64LE(BigInt(offset), 24);
+  return message;
+}
+
+/**
+ * Has the kernel write back its dirty pages of an inode, and drop all its pages; resolves when that is done, or the connection has ended. It is done by WRITE
+ * requests, and nothing can end the wait for their answers, not even a kill: so this is no business of the process that serves them. An inode that the
+ * kernel does not know has no pages.
+ */
+export function writeBackInode(fd: number, ino: number): Promise<void> {
+  const message = invalidation(ino, 0);
+  return new Promise((resolve) => cWrite.async(fd, message, message.length, () => resolve()));
+}
+
+/**
+ * Whether the kernel holds the inode. Asked by an invalidation of its attributes alone (a negative offset), which it asks for again when it needs them. It may have to wait
+ * for an inode that is just being given up: as above, not for the process that serves.
+ */
+export async function kernelHolds(fd: number, ino: number): Promise<boolean> {
+  const message = invalidation(ino, -1);
+  const result = await new Promise<number>((resolve) =>
+    cWrite.async(fd, message, message.length, (error: Error | null, written: number) =>
+      resolve(error === null ? written : 0),
+    ),
+  );
+  // libuv's threads have an errno of their own. An inode that is gone stays gone, and to find that out again takes no wait.
+  return result >= 0 || writeDevice(fd, message, message.length) !== -ERRNO.ENOENT;
+}
+
+/**
+ * Has the kernel queue again, with the highest bit of `unique` set, all requests that were read from this device and not answered (Linux 6.9 and later). Returns 0, or the
+ * negative of an errno.
+ */
+export function resendRequests(fd: number): number {
+  const message = Buffer.alloc(16);
+  message.writeUInt32LE(message.length, 0);
+  message.writeInt32LE(NOTIFY.RESEND, 4);
+  return Math.min(0, writeDevice(fd, message, message.length));
 }
 
 /** Has the kernel ask again for the attributes of an inode, if it knows it; its pages stay. At once: the thread that serves may call it. */
 export function invalidateAttributes(fd: number, ino: number): void {
-  const message = Buffer.alloc(16 + 24);
-  message.writeUInt32LE(message.length, 0);
-  message.writeInt32LE(NOTIFY_INVAL_INODE, 4);
-  message.writeBigUInt64LE(BigInt(ino), 16);
-  message.writeBigInt64LE(-1n, 24);
+  const message = invalidation(ino, -1);
   writeDevice(fd, message, message.length);
 }
 
-const NOTIFY_INVAL_ENTRY = 3;
-
 /**
- * Has the kernel forget what it knows of a name (latin1) in a directory, also that there is none. It waits for whoever is at that directory: so never from the thread that
+ * Has the kernel forget what it knows of a name (latin1) in a directory, also that there is none. It waits for whoever is at that directory: so not in the process that
  * serves. A directory or name that the kernel does not know needs nothing.
  */
-export function invalidateEntry(fd: number, dir: number, name: string): void {
+export function invalidateEntry(fd: number, dir: number, name: string): Promise<void> {
   const message = Buffer.alloc(16 + 16 + name.length + 1);
   message.writeUInt32LE(message.length, 0);
-  message.writeInt32LE(NOTIFY_INVAL_ENTRY, 4);
+  message.writeInt32LE(NOTIFY.INVAL_ENTRY, 4);
   message.writeBigUInt64LE(BigInt(dir), 16);
   message.writeUInt32LE(name.length, 24);
   message.write(name, 32, 'latin1');
-  writeDevice(fd, message, message.length);
+  return new Promise((resolve) => cWrite.async(fd, message, message.length, () => resolve()));
 }
 
 /** Opens /dev/fuse, reads of which do not block. PgError('NO_FUSE') when this machine or this user has none. */

@@ -1,7 +1,7 @@
 import type { SetAttr } from '../view/view.ts';
 import { CAP_SYS_ADMIN, callerHas, modeAfterChange, modeAfterKill } from './caller.ts';
 import { ERRNO } from './errno.ts';
-import { FATTR, SETXATTR_ACL_KILL_SGID, STATFS_OUT_BYTES, WRITE_KILL_SUIDGID } from './protocol.ts';
+import { FATTR, SETXATTR_ACL_KILL_SGID, STATFS_OUT_BYTES, UNIQUE_RESEND_HIGH, WRITE_KILL_SUIDGID } from './protocol.ts';
 import type { Reply } from './reply.ts';
 import type { Request } from './request.ts';
 import { callerOf, NO_REPLY, type Seek, type Session } from './session.ts';
@@ -75,7 +75,12 @@ export function write(session: Session, request: Request, reply: Reply): number 
 /** The mode that is left of a file whose contents are about to change, which the kernel may have in its cache. */
 function setLeft(session: Session, ino: number, mode: number | undefined, request: Request): void {
   if (mode === undefined) return;
+  const inHand = session.view.request;
+  // It is what comes after that the request asks for, and by which it is known to be done.
+  inHand.low = inHand.high = 0;
   session.view.setattr(ino, { mode }, callerOf(session, request));
+  inHand.low = request.uniqueLow;
+  inHand.high = (request.uniqueHigh & ~UNIQUE_RESEND_HIGH) >>> 0;
   session.hooks.forgetAttributes(ino);
 }
 
@@ -101,8 +106,9 @@ export function lseek(session: Session, request: Request, reply: Reply): number 
   const seek: Seek = { ino, uniqueLow, uniqueHigh, offset: request.u64(8), whence: number === 3 ? 'data' : 'hole' };
   const { settings, hooks, seeks } = session;
   if (settings.writeback && !settings.readOnly) {
-    if (!hooks.writeBack(ino)) return -ERRNO.EAGAIN;
-    seeks.push(seek);
+    const id = uniqueLow + (uniqueHigh & 0xfffff) * 2 ** 32;
+    seeks.set(id, seek);
+    hooks.writeBack(id, ino);
     return NO_REPLY;
   }
   return seekNow(session, seek, reply);

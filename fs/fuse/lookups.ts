@@ -14,6 +14,12 @@ export class Lookups {
   /** Slots in use, those of inodes forgotten since the last rebuild included (their count is 0). */
   private used = 0;
   private live = 0;
+  private readonly inherited: boolean;
+
+  /** `inherited`: another process served this connection before, and took its counts with it. */
+  constructor(inherited = false) {
+    this.inherited = inherited;
+  }
 
   /** Inodes that the kernel refers to. */
   get size(): number {
@@ -31,11 +37,14 @@ export class Lookups {
     if (this.used > FULL * (this.mask + 1)) this.rebuild();
   }
 
-  /** The kernel gave `count` references back; true when none is left. */
+  /**
+   * The kernel gave `count` references back; true when none is left. Of counts that went with an earlier process nothing is known, and nothing need be: the kernel gives
+   * an inode's references back all at once, when it lets go of it.
+   */
   forget(ino: number, count: number): boolean {
     const slot = this.slotOf(ino);
     const held = this.counts[slot]!;
-    if (held === 0) return false;
+    if (held === 0) return this.inherited;
     const left = Math.max(0, held - count);
     this.counts[slot] = left;
     if (left === 0) this.live--;

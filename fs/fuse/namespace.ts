@@ -8,7 +8,7 @@ import { callerOf, NO_REPLY, type Session } from './session.ts';
 /** Operations on names: lookup, creation, removal, directories. Arguments are at the offsets of the `fuse_*_in` structures. */
 
 /** Answers with an entry, and remembers that the kernel now refers to its inode. */
-function entered(session: Session, reply: Reply, attr: Attr): number {
+export function entered(session: Session, reply: Reply, attr: Attr): number {
   session.lookups.add(attr.ino);
   return reply.entry(0, attr);
 }
@@ -70,8 +70,11 @@ export function link(session: Session, request: Request, reply: Reply): number {
 /** O_TMPFILE: an entry, and an open file. */
 export function tmpfile(session: Session, request: Request, reply: Reply): number {
   const caller = callerOf(session, request, request.u32(8));
-  const length = entered(session, reply, session.view.tmpfile(request.nodeid, request.u32(4), caller));
-  return reply.openOut(length, FOPEN.KEEP_CACHE);
+  return openedTemporary(session, reply, session.view.tmpfile(request.nodeid, request.u32(4), caller));
+}
+
+export function openedTemporary(session: Session, reply: Reply, attr: Attr): number {
+  return reply.openOut(entered(session, reply, attr), FOPEN.KEEP_CACHE);
 }
 
 export function unlink(session: Session, request: Request): number {

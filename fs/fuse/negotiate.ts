@@ -73,5 +73,7 @@ export function init(session: Session, request: Request, reply: Reply): number {
   reply.u32(24, 1);
   reply.u16(28, MAX_PAGES);
   reply.u32(32, offered2 & WANTED2);
+  const { maxPayload, setxattrExt } = session;
+  session.hooks.agreed({ maxPayload, setxattrExt, resends: (offered2 & INIT_FLAG2.HAS_RESEND) !== 0 });
   return INIT_OUT_BYTES;
 }

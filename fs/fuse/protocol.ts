@@ -116,6 +116,9 @@ export const INIT_FLAG2 = {
   ALLOW_IDMAP: 1 << 8,
 } as const;
 
+/** `FUSE_UNIQUE_RESEND` in the upper half of `unique`: the request was read before, and not answered. */
+export const UNIQUE_RESEND_HIGH = 0x80000000;
+
 /** `FATTR_*`: which fields of SETATTR count. */
 export const FATTR = {
   MODE: 1 << 0,

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { awaitDevice, readDevice, yieldProcessor } from './device.ts';
+import { awaitDeviceOr, readDevice, yieldProcessor } from './device.ts';
 import { ERRNO } from './errno.ts';
 
 /** A request that comes this soon after the last answer is worth waiting for awake. */
@@ -17,23 +17,28 @@ const YIELDED_MS = 0.02;
  */
 export class RequestReader {
   private readonly fd: number;
+  private readonly other: number;
   private readonly mayWaitAwake = availableParallelism() > 1;
   private comeSoon = false;
   private crowdedUntil = 0;
 
-  constructor(fd: number) {
+  /** `other` is a descriptor that ends the wait too when there is something to read from it (-1: none). */
+  constructor(fd: number, other: number) {
     this.fd = fd;
+    this.other = other;
   }
 
-  /** The next request: the bytes read, or the negative of an errno: -EINTR when woken by the wake signal. */
-  next(into: Uint8Array): number {
+  /**
+   * The next request: the bytes read, or the negative of an errno. -EINTR when there is none and something else ended the wait: the wake signal, the other
+   * descriptor, or the time that `patienceMs` gives (-1: for ever).
+   */
+  next(into: Uint8Array, patienceMs: () => number): number {
     let received = readDevice(this.fd, into);
     if (received !== -ERRNO.EAGAIN) return received;
     const start = performance.now();
     if (this.comeSoon && start >= this.crowdedUntil) received = this.waitAwake(into, start);
     if (received === -ERRNO.EAGAIN) {
-      const ready = awaitDevice(this.fd, -1);
-      if (ready < 0) return ready;
+      if (!awaitDeviceOr(this.fd, this.other, patienceMs())) return -ERRNO.EINTR;
       received = readDevice(this.fd, into);
     }
     this.comeSoon = this.mayWaitAwake && performance.now() - start < SOON_MS;

@@ -1,14 +1,23 @@
-import type { View } from '../view/view.ts';
+import type { LastRequest, View } from '../view/view.ts';
+import { answerAgain } from './again.ts';
 import { awaitDevice, writeDevice } from './device.ts';
 import { ERRNO, errnoName, errnoOfError } from './errno.ts';
 import { Lookups } from './lookups.ts';
 import { seekNow } from './inode.ts';
 import { operationTable } from './operations.ts';
-import { OPCODE, OPCODE_COUNT, OPCODE_NAMES } from './protocol.ts';
+import { OPCODE, OPCODE_COUNT, OPCODE_NAMES, UNIQUE_RESEND_HIGH } from './protocol.ts';
 import { RequestReader } from './reader.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
-import { newSession, NO_REPLY, type Operation, type ServeHooks, type ServeSettings, type Session } from './session.ts';
+import {
+  type Agreement,
+  newSession,
+  NO_REPLY,
+  type Operation,
+  type ServeHooks,
+  type ServeSettings,
+  type Session,
+} from './session.ts';
 
 /** The loop of one FUSE connection: reads a request from the device, does it, answers. One thread, one request at a time. */
 export class Server {
@@ -17,25 +26,41 @@ export class Server {
   private readonly request = new Request();
   private readonly reply = new Reply();
   private readonly operations: readonly Operation[];
+  /** A request that another process did and may not have answered. */
+  private readonly done: LastRequest | undefined;
 
-  /** `fd` is an open /dev/fuse that is mounted, or about to be; its owner closes it after `run`. */
-  constructor(fd: number, view: View, settings: ServeSettings, hooks: ServeHooks) {
+  /**
+   * `fd` is an open /dev/fuse that is mounted, or about to be; its owner closes it after `run`. `agreement` is not null when another process served
+   * it before, and has ended.
+   */
+  constructor(fd: number, view: View, settings: ServeSettings, hooks: ServeHooks, agreement: Agreement | null) {
     this.fd = fd;
-    this.session = newSession(view, new Lookups(), settings, hooks);
+    this.session = newSession(view, new Lookups(agreement !== null), settings, hooks);
     this.operations = operationTable(settings.readOnly);
+    if (agreement === null) return;
+    this.session.maxPayload = agreement.maxPayload;
+    this.session.setxattrExt = agreement.setxattrExt;
+    this.done = view.inherited;
   }
 
-  /** Serves until the filesystem is unmounted or the connection aborted, or `attend` says stop. Throws when the device fails otherwise. */
-  run(): void {
+  /**
+   * Serves until the filesystem is unmounted or the connection aborted, or `attend` says stop. `other` is a descriptor that `attend` is to be called for when there is
+   * something to read from it (-1: none). Throws when the device fails otherwise.
+   */
+  run(other = -1): void {
     const { request, session } = this;
-    const reader = new RequestReader(this.fd);
-    while (session.hooks.attend()) {
-      if (session.hooks.hasWork()) {
+    const { hooks } = session;
+    // The kernel puts requests into its pages; a kill in that moment would fail the request if one had to be found first.
+    request.bytes.fill(0);
+    const reader = new RequestReader(this.fd, other);
+    const patienceMs = (): number => hooks.patienceMs();
+    while (hooks.attend()) {
+      if (hooks.hasWork()) {
         const isIdle = awaitDevice(this.fd, 0) === 0;
-        session.hooks.work(isIdle);
+        hooks.work(isIdle);
         if (isIdle) continue;
       }
-      const received = reader.next(request.bytes);
+      const received = reader.next(request.bytes, patienceMs);
       if (received > 0) {
         if (!request.parse(received)) throw new Error(`the FUSE device gave ${received} bytes that are no request`);
         this.answer();
@@ -43,11 +68,12 @@ export class Server {
     }
   }
 
-  /** The kernel has written back what the LSEEK that waits longest asked for: answers it. */
-  resumeSeek(): void {
+  /** The kernel has written back what the LSEEK of this number asked for: answers it. */
+  resumeSeek(id: number): void {
     const { session, reply } = this;
-    const seek = session.seeks.shift();
+    const seek = session.seeks.get(id);
     if (seek === undefined) return;
+    session.seeks.delete(id);
     let result: number;
     try {
       result = seekNow(session, seek, reply);
@@ -59,16 +85,30 @@ export class Server {
 
   private answer(): void {
     const { request, reply, session } = this;
-    const { opcode } = request;
+    const { opcode, uniqueHigh } = request;
+    const inHand = session.view.request;
     let result: number;
     if (opcode < OPCODE_COUNT) session.counts[opcode]!++;
+    inHand.low = request.uniqueLow;
+    inHand.high = (uniqueHigh & ~UNIQUE_RESEND_HIGH) >>> 0;
     try {
       const operation = this.operations[opcode];
-      result = operation === undefined ? -ERRNO.ENOSYS : operation(session, request, reply);
+      const again = uniqueHigh < UNIQUE_RESEND_HIGH ? undefined : this.comesAgain();
+      result = again ?? (operation === undefined ? -ERRNO.ENOSYS : operation(session, request, reply));
     } catch (error) {
       result = -this.errnoOf(error, opcode, request.nodeid);
     }
+    inHand.low = inHand.high = 0;
     if (result !== NO_REPLY) this.send(opcode, request.uniqueLow, request.uniqueHigh, result);
+  }
+
+  /** The answer of the request in hand, which came before, when it is the one that was done then; undefined: it is still to be done. */
+  private comesAgain(): number | undefined {
+    const { done, session, request, reply } = this;
+    const { low, high } = session.view.request;
+    // What went before may have taken setuid away, and not come to tell the kernel.
+    session.hooks.forgetAttributes(targetOf(request));
+    return done?.low === low && done.high === high ? answerAgain(session, request, reply, done.result) : undefined;
   }
 
   /** `result`: the length of the payload in the reply, or the negative of an errno. */
@@ -102,6 +142,13 @@ export class Server {
     }
     return errno ?? ERRNO.EIO;
   }
+}
+
+/** The inode that a request changes, if it changes one. */
+function targetOf(request: Request): number {
+  const { opcode } = request;
+  const isCopy = opcode === OPCODE.COPY_FILE_RANGE || opcode === OPCODE.COPY_FILE_RANGE_64;
+  return isCopy ? request.u64(16) : request.nodeid;
 }
 
 /** Whether a failed read of the device is to be tried again; false when the connection has ended. */

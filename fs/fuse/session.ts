@@ -21,11 +21,8 @@ export interface ServeHooks {
    * (the loop answers at once), false when the syncer will answer. Throws what the caller gets as an errno.
    */
   sync(uniqueLow: number, uniqueHigh: number): boolean;
-  /**
-   * The kernel is to write back its dirty pages of this inode; `Server.resumeSeek` is called when it has, in the order of the calls.
-   * False when that cannot be had now.
-   */
-  writeBack(ino: number): boolean;
+  /** The kernel is to write back its dirty pages of this inode; `Server.resumeSeek` is called with this number when it has. */
+  writeBack(seek: number, ino: number): void;
   /** The kernel is to ask again for the attributes of this inode. */
   forgetAttributes(ino: number): void;
   /** Called before every read of the device, and so after a wake: does what was asked for meanwhile. False ends the loop. */
@@ -36,8 +33,22 @@ export interface ServeHooks {
   hasWork(): boolean;
   /** Does some of it; `isIdle`: no request waits. */
   work(isIdle: boolean): void;
+  /** How long the loop may sleep before it attends again, -1: until a request comes or it is woken. */
+  patienceMs(): number;
+  /** INIT was answered like this; whoever serves the connection next must know it. */
+  agreed(agreement: Agreement): void;
   /** Something that an errno does not tell: a corrupt sector, a bug. */
   report(message: string): void;
+}
+
+/** What the kernel and we agreed on in INIT and is needed later. */
+export interface Agreement {
+  /** Largest payload of one READ or WRITE. */
+  maxPayload: number;
+  /** SETXATTR comes in its longer form. */
+  setxattrExt: boolean;
+  /** Whether unanswered requests can be had again, by another process (FUSE_HAS_RESEND). */
+  resends: boolean;
 }
 
 /** An LSEEK that waits for the kernel's dirty pages. */
@@ -57,8 +68,8 @@ export interface Session {
   readonly hooks: ServeHooks;
   /** The caller of the request in hand; one object, overwritten by the next request. */
   readonly caller: Caller & { umask: number };
-  /** In the order in which `writeBack` was called for them. */
-  readonly seeks: Seek[];
+  /** By the number that `writeBack` was told. */
+  readonly seeks: Map<number, Seek>;
   /** Requests by opcode. */
   readonly counts: Float64Array;
   bytesRead: number;
@@ -77,7 +88,7 @@ export function newSession(view: View, lookups: Lookups, settings: ServeSettings
     settings,
     hooks,
     caller: { uid: 0, gid: 0, pid: 0, umask: 0 },
-    seeks: [],
+    seeks: new Map(),
     counts: new Float64Array(OPCODE_COUNT),
     bytesRead: 0,
     bytesWritten: 0,

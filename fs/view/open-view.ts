@@ -3,6 +3,7 @@ import type { Tree } from '../../layers/tree.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
 import type { Store } from '../../store/store.ts';
 import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
+import type { LastRequest } from '../log/append-buffer.ts';
 import type { Log, Position } from '../log/log.ts';
 import { getxattr, listxattr, readlink, removexattr, setattr, setxattr, touchAtime } from './attributes.ts';
 import { changesOf } from './changes.ts';
@@ -39,15 +40,15 @@ const LAST_CHECKPOINT_BYTES = 1 << 20;
 
 /**
  * The files of a container: `tree` (its image) under `log`, or read-only without one. Restores the log's checkpoint and replays what follows it; unlinked
- * inodes are gone afterwards. PgError LOG_CORRUPT.
+ * inodes are gone afterwards unless they may be in use still (`keepOrphans`). PgError LOG_CORRUPT.
  */
-export function openView(tree: Tree, store: Store, log: Log | null): View {
+export function openView(tree: Tree, store: Store, log: Log | null, keepOrphans = false): View {
   const state = new State(tree);
   const journal = new Journal(state, log);
   if (log?.checkpoint !== undefined) restoreState(state, log.checkpoint.payload);
   journal.replay();
   if (log !== null) log.checkpoint = undefined;
-  for (const ino of state.orphans) state.drop(ino);
+  if (!keepOrphans) for (const ino of state.orphans) state.drop(ino);
   return new LogView(state, journal, store);
 }
 
@@ -72,6 +73,14 @@ class LogView implements View {
     this.#files = new Files(state, journal, store);
     const { log } = journal;
     this.cleaner = log === null || log.readOnly ? undefined : new Cleaner(state, journal, log);
+  }
+
+  get request(): { low: number; high: number } {
+    return this.#journal.request;
+  }
+
+  get inherited(): LastRequest | undefined {
+    return this.#journal.log?.inherited;
   }
 
   lookup(parent: number, name: string): Attr {
@@ -307,6 +316,10 @@ class LogView implements View {
       logBytes: log?.size ?? 0,
       bytesSinceCheckpoint: log?.sinceCheckpoint ?? 0,
     };
+  }
+
+  orphans(): number[] {
+    return [...this.#state.orphans];
   }
 
   changes(): Iterable<Change> {

@@ -1,8 +1,11 @@
 import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
+import type { LastRequest } from '../log/append-buffer.ts';
 import type { Position } from '../log/log.ts';
 import type { Stale } from './merge.ts';
 import type { Mark } from '../log/sidecar.ts';
 import type { Cleaned, Cleaner } from './cleaner.ts';
+
+export type { LastRequest } from '../log/append-buffer.ts';
 
 /** What stat(2) and statx(2) answer about an inode. Times are seconds since 1970 (may be negative) and nanoseconds; `blocks` are of 512 bytes. */
 export interface Attr {
@@ -128,6 +131,10 @@ export interface ViewStats {
  * Permission checks and path walking are the kernel's (mount option default_permissions).
  */
 export interface View {
+  /** The request in hand, as the kernel numbers it (two halves; 0 outside of one): whoever serves sets it, and the log's entries carry it. */
+  readonly request: { low: number; high: number };
+  /** The last request that the process before this one did, if one was killed and this one has its log. */
+  readonly inherited: LastRequest | undefined;
   /** The entry's attributes; '.' and '..' are understood. ENOENT, ENOTDIR, ENAMETOOLONG. */
   lookup(parent: number, name: string): Attr;
   getattr(ino: number): Attr;
@@ -210,6 +217,8 @@ export interface View {
   /** A path (latin1) by which an inode is reached now, undefined when none is found. Looks through directories: for messages. */
   pathOf(ino: number): string | undefined;
   stats(): ViewStats;
+  /** Inodes without a name that the kernel may still refer to. */
+  orphans(): number[];
   /** What differs from the image, directories before their contents. */
   changes(): Iterable<Change>;
   /** Does here, as one batch, what the clone in `dir` has done since `from`, where it began: see `mergeClone`. What the kernel does not know of. */

@@ -70,17 +70,18 @@ const text = (s: string): string => Buffer.from(`${s}\0`, 'latin1').toString('he
 /** Calls that reached the view, and what it answers: enough of a View for one request at a time. */
 function recording(answers: Partial<View>): { view: View; calls: unknown[][] } {
   const calls: unknown[][] = [];
-  const view = new Proxy({} as View, {
-    get:
-      (_target, name: keyof View) =>
-      (...args: unknown[]) => {
+  const view = new Proxy({ request: { low: 0, high: 0 } } as View, {
+    get: (target, name: keyof View) => {
+      if (name === 'request') return target.request;
+      return (...args: unknown[]) => {
         const kept = args.map((a) =>
           a instanceof Uint8Array ? Buffer.from(a).toString('latin1') : structuredCloneable(a),
         );
         calls.push([name, ...kept]);
         const answer = answers[name] as ((...a: unknown[]) => unknown) | undefined;
         return answer === undefined ? ATTR : answer(...args);
-      },
+      };
+    },
   });
   return { view, calls };
 }
@@ -98,7 +99,9 @@ describe('fs/fuse: the codec on literal bytes', () => {
     calls = recorded.calls;
     const hooks = {
       sync: () => false,
-      writeBack: () => true,
+      writeBack: () => {},
+      patienceMs: () => -1,
+      agreed: () => {},
       forgetAttributes: () => {},
       attend: () => true,
       hasWork: () => false,
@@ -239,9 +242,10 @@ describe('fs/fuse: the codec on literal bytes', () => {
     const lseek = (): number => 8192;
     assert.equal(serve({ lseek }, OPCODE.LSEEK, 5n, lseekIn), 'no reply');
     assert.deepEqual(calls, []);
-    assert.deepEqual(session.seeks, [
-      { ino: 5, uniqueLow: 0x76543210, uniqueHigh: 0xfedcba98, offset: 4096, whence: 'data' },
-    ]);
+    assert.deepEqual(
+      [...session.seeks.values()],
+      [{ ino: 5, uniqueLow: 0x76543210, uniqueHigh: 0xfedcba98, offset: 4096, whence: 'data' }],
+    );
     assert.equal(serve({ lseek }, OPCODE.LSEEK, 5n, lseekIn, true), head(24) + '0020000000000000');
     assert.deepEqual(calls, [['lseek', 5, 4096, 'data']]);
   });

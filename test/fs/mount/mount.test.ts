@@ -299,7 +299,7 @@ describe('fs: a mount with a process of its own', () => {
     await assert.rejects(stopDetachedMount(bench.roots, bench.at), { code: 'NOT_MOUNTED' });
   });
 
-  it('after kill -9 of the server, everything that fsync acknowledged is there', async () => {
+  it('after kill -9 of its holder, everything that was written is there', async () => {
     await start();
     const written: string[] = [];
     for (let round = 0; round < 5; round++) {
@@ -307,16 +307,14 @@ describe('fs: a mount with a process of its own', () => {
         const name = `f-${round}-${i}`;
         const fd = openSync(bench.path(name), 'w');
         writeSync(fd, name.repeat(100 * (i + 1)));
-        if (i % 3 === 0) {
-          fsyncSync(fd);
-          written.push(name);
-        }
+        if (i % 3 === 0) fsyncSync(fd);
         closeSync(fd);
+        written.push(name);
       }
       writeFileSync(bench.path('last'), String(round), { flush: true });
       process.kill(serverPid(), 'SIGKILL');
       assert.throws(() => {
-        for (;;) statSync(bench.path('last'));
+        for (;;) statfsSync(bench.path('last'));
       });
       await start();
       assert.equal(readFileSync(bench.path('last'), 'utf8'), String(round));

@@ -1,0 +1,58 @@
+import { readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { PgError } from '../mdm/error.ts';
+import { detachPath } from './fuse/device.ts';
+
+/** What the kernel reads ahead of a sequential reader. */
+const READ_AHEAD_KIB = 1024;
+
+/** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */
+export function clearMountPoint(mountPoint: string): void {
+  for (let dead = 0; ; dead++) {
+    try {
+      // A dead FUSE mount answers stat(2) out of the kernel's cache, statfs(2) it does not.
+      statfsSync(mountPoint);
+      const at = statSync(mountPoint);
+      if (!at.isDirectory()) throw new PgError('MOUNT_POINT', `${mountPoint} is not a directory`);
+      if (at.dev !== statSync(dirname(mountPoint)).dev && isOurs(mountPoint)) {
+        throw new PgError('MOUNT_POINT', `something of pg is mounted on ${mountPoint} already`, {
+          hint: `pg umount ${mountPoint}`,
+        });
+      }
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOTCONN' && dead < 8) {
+        detachPath(mountPoint);
+        continue;
+      }
+      if (error instanceof PgError) throw error;
+      throw new PgError('MOUNT_POINT', `cannot mount on ${mountPoint}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+/** Whether the mount on top of this path is a filesystem of pg (proc(5), mountinfo: field 5 is the mount point, the type follows ` - `). */
+function isOurs(mountPoint: string): boolean {
+  const path = mountPoint.replaceAll(/[\\ \t\n]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  const last = lines.findLast((line) => line.split(' ')[4] === path);
+  return last !== undefined && last.includes(' - fuse.pg ');
+}
+
+/**
+ * Lets the kernel read further ahead, and hold as many dirty pages for this mount as for any disk. Best effort: sysfs may be read-only. Never waits for
+ * the mount in the calling thread, which may have to start its next server.
+ */
+export async function tuneDevice(mountPoint: string): Promise<void> {
+  try {
+    const { dev } = await stat(mountPoint);
+    const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
+    const bdi = `/sys/class/bdi/${(dev >>> 8) & 0xfff}:${minor}`;
+    writeFileSync(`${bdi}/read_ahead_kb`, String(READ_AHEAD_KIB));
+    writeFileSync(`${bdi}/strict_limit`, '0');
+    writeFileSync(`${bdi}/max_ratio`, '100');
+  } catch {
+    // Slower, not wrong.
+  }
+}
