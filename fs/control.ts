@@ -7,7 +7,7 @@ import type { Stale } from './view/merge.ts';
 import type { CleaningReport } from './view/view.ts';
 
 /**
- * What the holder of a mount (`mount-holder.ts`) and the process that serves it (`mount-worker.ts`) say to each other: JSON, a message a line, over a socket. Bytes
+ * What the holder of a mount (`mount-holder.ts`) and the process that serves it (`mount-process.ts`) say to each other: JSON, a message a line, over a socket. Bytes
  * are hex. A holder may be older than the server that it starts (`Mount.replaceServer`): a change that one of the two would not understand raises PROTOCOL.
  */
 export const PROTOCOL = 1;

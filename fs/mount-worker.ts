@@ -1,49 +1,38 @@
 import { fdatasyncSync } from 'node:fs';
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { fromErrorData, isPgError, PgError, toErrorData } from '../mdm/error.ts';
-import { openTree } from '../layers/tree.ts';
-import { exitWithoutTeardown } from '../store/end-process.ts';
-import { openStore } from '../store/store.ts';
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { fromErrorData, PgError, toErrorData } from '../mdm/error.ts';
 import { CheckpointJob } from './checkpoint-job.ts';
 import { CleaningJob } from './cleaning-job.ts';
-import { siblingModule } from '../store/threads.ts';
 import {
   CONTROL_FD,
   type ControlRequest,
   DEVICE_FD,
-  MEMORY_FD,
   type MountOrder,
   type PositionData,
-  PROTOCOL,
   type RootMessage,
   type ToHolder,
   type ToServer,
   type Verbs,
 } from './control.ts';
-import { ControlChannel } from './control-channel.ts';
+import type { ControlChannel } from './control-channel.ts';
 import type { DiskNews, DiskOrder, DiskWorkerData } from './disk-worker.ts';
 import { awaitDevice, becomeWakeable, invalidateAttributes, resendRequests } from './fuse/device.ts';
 import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
-import { AppendBuffer } from './log/append-buffer.ts';
-import { type Log, openLog } from './log/log.ts';
+import type { Log } from './log/log.ts';
 import { describeDamage } from './log/verify.ts';
 import type { FsStats } from './mount.ts';
-import { mapSharedMemory } from './shared-memory.ts';
+import { type SideThread, startThread } from './side-thread.ts';
+import { SyncHere } from './sync-here.ts';
 import { ENDED, SyncRing, WANT } from './sync-ring.ts';
 import type { SyncWorkerData } from './sync-worker.ts';
 import { FsError } from './view/error.ts';
-import { openView } from './view/open-view.ts';
 import type { View } from './view/view.ts';
 
 /** How long a slice of work beside the requests is, and how far apart they are while requests come. */
 const IDLE_SLICE_MS = 4;
 const BUSY_SLICE_MS = 2;
 const BUSY_INTERVAL_MS = 20;
-/** An fdatasync in the serving thread may take this long; one that took longer sends that many to the syncer, twice as many the next time. */
-const HERE_MS = 2;
-const FIRST_BANISHED = 64;
-const MOST_BANISHED = 4096;
 /** How long an acknowledged write may stay undurable when nobody asks for it (ext4's commit interval); and what is no small thing to sync in the serving thread. */
 const COMMIT_INTERVAL_MS = 5000;
 const SMALL_COMMIT_BYTES = 1 << 20;
@@ -51,46 +40,6 @@ const SMALL_COMMIT_BYTES = 1 << 20;
 const REQUESTS_BETWEEN_LOOKS = 32;
 /** So much to hash is better begun before somebody asks for the root. */
 const HASH_AHEAD_BYTES = 4 << 20;
-/** How long the log may still be in the hands of a server whose holder was killed. */
-const LOCK_WAIT_MS = 2000;
-
-/** Whether the serving thread does an fdatasync itself: while the disk answers within the time that handing over and waking another thread costs. */
-class SyncHere {
-  private banished = 0;
-  private nextBanished = FIRST_BANISHED;
-
-  /** Counts as asked for one fdatasync. */
-  pays(): boolean {
-    if (this.banished === 0) return true;
-    this.banished--;
-    return false;
-  }
-
-  measure(sync: () => void): void {
-    const start = performance.now();
-    sync();
-    if (performance.now() - start < HERE_MS) {
-      this.nextBanished = FIRST_BANISHED;
-      return;
-    }
-    this.banished = this.nextBanished;
-    this.nextBanished = Math.min(MOST_BANISHED, 2 * this.nextBanished);
-  }
-}
-
-/** A thread beside the one that serves. */
-interface Thread {
-  port: MessagePort;
-  ended: Promise<unknown>;
-}
-
-function startThread(module: string, dataOf: (port: MessagePort) => SyncWorkerData | DiskWorkerData): Thread {
-  const { port1, port2 } = new MessageChannel();
-  const url = siblingModule(import.meta.url, module);
-  const worker = new Worker(url, { name: module.slice(2), workerData: dataOf(port2), transferList: [port2] });
-  port1.unref();
-  return { port: port1, ended: new Promise((resolve) => worker.once('exit', resolve)) };
-}
 
 /** A verb whose answer waits for the root of at least `size` bytes. */
 interface RootWaiter {
@@ -100,7 +49,7 @@ interface RootWaiter {
 }
 
 /** Serves one mount: the view over the image's tree and the log, behind the FUSE loop. It sleeps in poll(2) of the device and of the socket to the holder. */
-class MountWorker {
+export class MountWorker {
   private readonly order: MountOrder;
   private readonly channel: ControlChannel;
   private readonly ring = new SyncRing();
@@ -117,8 +66,8 @@ class MountWorker {
   private flushedSequence = 0;
   private hashedVersion = 0;
   private failure: string | null = null;
-  private syncer: Thread | undefined;
-  private diskWorker: Thread | undefined;
+  private syncer: SideThread | undefined;
+  private diskWorker: SideThread | undefined;
   private rootWaiters: RootWaiter[] = [];
   private untilLook = 0;
   /** What was asked up to then is committed, and when the rest is due (0: not known yet). */
@@ -525,53 +474,3 @@ class MountWorker {
 
 /** The position of a mount that writes nothing. */
 const NOWHERE: PositionData = { epoch: 0, size: 0, root: '00'.repeat(32) };
-
-/** Opens the log; while a server whose holder was killed puts it away, it waits. */
-function openServed(order: MountOrder, base: Uint8Array | null): Log | null {
-  const { logDir, readOnly } = order;
-  if (logDir === null) return null;
-  const buffer = readOnly ? {} : { buffer: new AppendBuffer(mapSharedMemory(MEMORY_FD, AppendBuffer.BYTES)) };
-  const limit = order.limit === null ? {} : { limit: order.limit };
-  const options = { create: !readOnly, readOnly, ...limit, ...(base === null ? {} : { base }), ...buffer };
-  const deadline = performance.now() + LOCK_WAIT_MS;
-  for (;;) {
-    try {
-      return openLog(logDir, options);
-    } catch (error) {
-      if (!isPgError(error, 'LOG_BUSY') || performance.now() > deadline) throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
-    }
-  }
-}
-
-async function serve(order: MountOrder, channel: ControlChannel): Promise<void> {
-  const store = openStore(order.roots);
-  try {
-    const treeRoot = order.treeRoot === null ? null : Buffer.from(order.treeRoot, 'hex');
-    const tree = openTree(store, treeRoot);
-    const log = openServed(order, treeRoot);
-    const view = openView(tree, store, log, order.agreement !== null);
-    const worker = new MountWorker(order, channel, view, log);
-    try {
-      worker.run();
-    } finally {
-      view.close(worker.abandonCheckpoint());
-      await worker.end();
-    }
-  } finally {
-    await store.close();
-  }
-}
-
-exitWithoutTeardown();
-// It ends when its holder says so, or is gone. Whoever ends all processes of a session or of a control group means the holder, too.
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => {});
-const channel = new ControlChannel(CONTROL_FD);
-channel.send({ kind: 'ready', protocol: PROTOCOL });
-const first = channel.next();
-if (first?.kind === 'mount') {
-  process.title = `pg fs ${first.order.label}`;
-  const error = await serve(first.order, channel).then(() => null, toErrorData);
-  channel.send({ kind: 'ended', error });
-}
-process.exit();

@@ -15,7 +15,7 @@ export interface ServerProgram {
 
 export const ownProgram = (): ServerProgram => ({
   node: process.execPath,
-  script: fileURLToPath(siblingModule(import.meta.url, './mount-worker')),
+  script: fileURLToPath(siblingModule(import.meta.url, './mount-process')),
 });
 
 /** How a server ended. */

@@ -6,7 +6,7 @@ import { build } from 'esbuild';
 
 const ENTRIES = [
   'runtime/shim.js',
-  'fs/mount-worker.js',
+  'fs/mount-process.js',
   'fs/sync-worker.js',
   'fs/disk-worker.js',
   'cli/commands/run.js',

@@ -1,22 +1,33 @@
 import { Args, Flags } from '@oclif/core';
+import { ownProgram } from '../../fs/server-process.ts';
+import { ask } from '../../runtime/containers.ts';
 import { setIoBudget } from '../../runtime/metering.ts';
+import { PgError } from '../../mdm/error.ts';
 import { PgCommand } from '../base.ts';
+import { resolveContainer } from '../../runtime/names.ts';
 import { forEach } from '../each.ts';
 import { parseIoBudget } from '../io-budget.ts';
 
 export default class Update extends PgCommand {
-  static override summary = 'Change what containers may spend on I/O, running or not.';
-  static override description = `The budget counts from when the container was made: what is spent already (pg inspect, pg stats) is part of it.`;
+  static override summary =
+    'Change what containers may spend on I/O, running or not; put this pg under the files of running ones.';
+  static override description = `The budget counts from when the container was made: what is spent already (pg inspect, pg stats) is part of it.
+
+With --restart-fs a new process, of this pg, serves the files of a running container from now on; its programs see a pause, nothing else.`;
   static override examples = [
     '<%= config.bin %> update --io-budget read=20g,written=2g web',
     { description: 'Without a limit from now on', command: '<%= config.bin %> update --io-budget none web' },
+    {
+      description: 'After an update of pg, without stopping the container',
+      command: '<%= config.bin %> update --restart-fs web',
+    },
   ];
   static override flags = {
     'io-budget': Flags.string({
       description: 'accesses, read, written, compute and amount; or none',
       helpValue: 'RESOURCE=MOST,...',
-      required: true,
     }),
+    'restart-fs': Flags.boolean({ description: 'have a new process serve the files of a running container' }),
   };
   static override args = { container: Args.string({ description: 'name or id, one or more', required: true }) };
   static override strict = false;
@@ -25,9 +36,14 @@ export default class Update extends PgCommand {
     const { argv, flags } = await this.parse(Update);
     this.needRoot('pg update');
     const roots = this.roots(flags);
-    const budget = parseIoBudget(flags['io-budget']);
+    const budget = flags['io-budget'] === undefined ? undefined : parseIoBudget(flags['io-budget']);
+    const restarts = flags['restart-fs'] === true;
+    if (budget === undefined && !restarts) {
+      throw new PgError('BAD_USAGE', 'nothing to update', { hint: 'give --io-budget RESOURCE=MOST or --restart-fs' });
+    }
     process.exitCode = await forEach(argv as string[], async (ref) => {
-      await setIoBudget(roots, ref, budget);
+      if (budget !== undefined) await setIoBudget(roots, ref, budget);
+      if (restarts) await ask(roots, resolveContainer(roots, ref), { op: 'replaceFs', program: ownProgram() });
       return ref;
     });
   }

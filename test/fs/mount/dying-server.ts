@@ -25,4 +25,4 @@ Log.prototype.grow = function (payload, entry): number {
   return place;
 };
 
-await import('../../../fs/mount-worker.ts');
+await import('../../../fs/mount-process.ts');

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import koffi from 'koffi';
 
 /** Below argv[3], makes one change of each kind (argv[2] `do`), each of which must happen exactly once, or looks what came of them (`check`). */
 const O_TMPFILE = 0o20200000;
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
 const [, , what, base] = process.argv;
 const at = (name: string): string => join(base!, name);
 
@@ -30,7 +33,9 @@ function change(): void {
   fs.unlinkSync(at('other'));
   const temporary = fs.openSync(base!, O_TMPFILE | fs.constants.O_RDWR, 0o640);
   fs.writeSync(temporary, 'no name yet');
-  fs.linkSync(`/proc/self/fd/${temporary}`, at('named'));
+  // Node's link(2) does not follow the symlink.
+  const linkat = koffi.load(null).func('int linkat(int, const char *, int, const char *, int)');
+  assert.equal(linkat(AT_FDCWD, `/proc/self/fd/${temporary}`, AT_FDCWD, at('named'), AT_SYMLINK_FOLLOW), 0);
   const { nlink, size } = fs.fstatSync(unlinked);
   assert.deepEqual([nlink, size], [0, 100]);
   const into = Buffer.alloc(6);
