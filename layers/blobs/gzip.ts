@@ -5,12 +5,14 @@ import { GoDeflate } from './go-deflate.ts';
 import type { GzipMaker } from './record.ts';
 
 const HEADER_BYTES = 10;
+/** Of a header that is written down; a name in it has as many as whoever packed it likes. */
+const HEADER_BYTES_MAX = 1024;
 const TRAILER_BYTES = 8;
 /** Packed in one go: other work of the thread comes between. */
 const GO_PIECE_BYTES = 256 * 1024;
 const [FHCRC, FEXTRA, FNAME, FCOMMENT] = [2, 4, 8, 16];
 
-/** The header of the member that `bytes` begin with (RFC 1952 section 2.3); undefined when it is not one, or not whole. */
+/** The header of the member that `bytes` begin with (RFC 1952 section 2.3); undefined when it is not one, not whole, or longer than 1 KiB. */
 export function gzipHeader(bytes: Buffer): Buffer | undefined {
   if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== 0x1f8b || bytes[2] !== 8) return undefined;
   const flags = bytes[3]!;
@@ -26,7 +28,7 @@ export function gzipHeader(bytes: Buffer): Buffer | undefined {
     at = end + 1;
   }
   if (flags & FHCRC) at += 2;
-  return at <= bytes.length ? bytes.subarray(0, at) : undefined;
+  return at <= Math.min(bytes.length, HEADER_BYTES_MAX) ? bytes.subarray(0, at) : undefined;
 }
 
 /**

@@ -122,11 +122,16 @@ export async function outgoingIndex(
 
 /** Whether a manifest is one of just these blobs, config first. What the image came from may have had others than its manifest says. */
 function namesBlobs({ bytes }: ManifestDocument, blobs: readonly OutgoingBlob[]): boolean {
-  const { config, layers } = JSON.parse(bytes.toString()) as { config: Named; layers: Named[] };
-  const named = [config, ...layers];
+  let named: (Named | undefined)[];
+  try {
+    const { config, layers } = JSON.parse(bytes.toString()) as { config?: Named; layers?: Named[] };
+    named = [config, ...(layers ?? [])];
+  } catch {
+    return false; // a peer may have sent anything
+  }
   return (
     named.length === blobs.length &&
-    named.every(({ digest, size }, i) => digest === blobs[i]!.digest && size === blobs[i]!.sizeBytes)
+    named.every((part, i) => part?.digest === blobs[i]!.digest && part.size === blobs[i]!.sizeBytes)
   );
 }
 

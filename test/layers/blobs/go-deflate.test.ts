@@ -132,5 +132,9 @@ describe("Go's DEFLATE", function () {
     }
     assert.equal(recognise(gzipSync(tar), tar.subarray(0, 100), false), undefined, 'too little to tell');
     assert.equal(gzipHeader(Buffer.from('1f8b')), undefined);
+    const named = (bytes: number): Buffer =>
+      Buffer.concat([Buffer.from('1f8b08080000000000ff', 'hex'), Buffer.alloc(bytes, 'n'), Buffer.alloc(9)]);
+    assert.equal(gzipHeader(named(20))?.length, 31);
+    assert.equal(gzipHeader(named(2000)), undefined, 'a record does not hold names of any length');
   });
 });
