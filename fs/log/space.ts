@@ -1,7 +1,10 @@
+import { statfsSync } from 'node:fs';
 import { reserveBlocks, isDiskFull, writeZeros } from './disk.ts';
 
 /** Disk space kept for entries that free space, when there is none left for the others. */
 export const HEADROOM = 256 << 10;
+/** Space is reserved generously while the disk has so many times more. */
+const PLENTY = 4;
 /** Zeros are written ahead in pieces of this size. */
 const ZEROS_AHEAD = 1 << 20;
 /** Syncs that come within this of each other, of fewer bytes than this, are small ones in quick succession. */
@@ -48,7 +51,8 @@ export class LogSpace {
   reserve(target: number, end: number): unknown {
     if (target <= this.#reserved) return undefined;
     const generous = Math.min(64 << 20, Math.max(1 << 20, end / 8));
-    for (const ahead of [generous, 0]) {
+    // A fallocate(2) that fails may keep what it got: on a disk that is almost full nothing would be left for anybody else.
+    for (const ahead of this.#free() > PLENTY * generous ? [generous, 0] : [0]) {
       const to = Math.ceil((target + ahead) / 4096) * 4096;
       try {
         reserveBlocks(this.#fd, this.#reserved, to - this.#reserved);
@@ -59,6 +63,12 @@ export class LogSpace {
       }
     }
     return undefined;
+  }
+
+  /** Bytes that anybody may still take of the disk. */
+  #free(): number {
+    const { bavail, bsize } = statfsSync(`/proc/self/fd/${this.#fd}`);
+    return bavail * bsize;
   }
 
   /** Small syncs in quick succession: with zeros written ahead each is a plain overwrite, and its fdatasync needs no journal commit of the disk below. */
