@@ -6,7 +6,7 @@ import { baseBytes, closeLog, openWithBases } from './bases.ts';
 import { CHECKPOINT, KEPT_STATES, OLDER_CHECKPOINT, removeNewCheckpoint } from './checkpoints.ts';
 import { punchHole } from './disk.ts';
 import { readHeader } from './header.ts';
-import { RootsFile, sectorOf } from './roots.ts';
+import { RootsFile, type SectorRoot, sectorOf } from './roots.ts';
 import { CHECKPOINT_MAGIC, readMarkHeader } from './sidecar.ts';
 import { neededSectors } from './needed.ts';
 
@@ -34,8 +34,10 @@ export class Reclaimer {
 
   /** Bytes before `size` that take no space in the log's own file: given back, or another log's. */
   absentBytes(): number {
-    this.#goneSectors ??= this.#roots.all().reduce((sum, { isGone }) => sum + (isGone ? 1 : 0), 0);
-    return this.#goneSectors * SECTOR_BYTES + (this.#baseBytes ??= baseBytes(this.#dir));
+    const base = (this.#baseBytes ??= baseBytes(this.#dir));
+    const own = (): SectorRoot[] => this.#roots.all().slice(sectorOf(base));
+    this.#goneSectors ??= own().reduce((sum, { isGone }) => sum + (isGone ? 1 : 0), 0);
+    return this.#goneSectors * SECTOR_BYTES + base;
   }
   #baseBytes: number | undefined;
 
