@@ -5,6 +5,9 @@ import type { SyncRing } from './sync-ring.ts';
 import type { Cleaner } from './view/cleaner.ts';
 import type { CleaningReport } from './view/view.ts';
 
+/** From this part of the space that a log should take at most, it is hashed though requests come. */
+const HASH_PRESSURE = 0.6;
+
 /**
  * Cleaning of a mount that is being served, in phases: the serving thread moves what is needed, a little at a time; two checkpoints, so that nothing before the
  * moves is needed to replay; the syncer hashes what it has not hashed yet; the controller gives the sectors back.
@@ -18,6 +21,8 @@ export class CleaningJob {
   #phase: 'idle' | 'moving' | 'checkpoints' | 'hashing' | 'giving back' = 'idle';
   #giving = 0;
   #waiting: ((result: CleaningReport | Error) => void)[] = [];
+  /** Who came when a run had begun: they get another one. */
+  readonly #next: ((result: CleaningReport | Error) => void)[] = [];
 
   constructor(
     cleaner: Cleaner,
@@ -38,17 +43,27 @@ export class CleaningJob {
     return this.#phase === 'moving';
   }
 
+  /** Whether the log takes much more than it should: writers then have to wait for it, a little and often. */
+  get isUrgent(): boolean {
+    return this.#phase === 'moving' && this.#cleaner.pressure > 1;
+  }
+
   /** Begins a run if one pays, and looks whether one that waits can go on. */
   tick(checkpointBytes: number): void {
+    // What will be given back must be hashed: not only when it is time.
+    if (this.#phase === 'idle' && this.#cleaner.pressure > HASH_PRESSURE) this.#wantHashed(this.#log.durable);
     if (this.#phase === 'hashing') this.#afterHashing();
     else if (this.#phase === 'idle' && this.#log.failure === undefined && this.#cleaner.isDue(checkpointBytes))
       this.begin();
   }
 
-  /** Begins a run unless one is under way; `done` is called when it is over. */
+  /** Begins a run, after the one that is under way; `done` is called when it is over. */
   begin(done?: (result: CleaningReport | Error) => void): void {
+    if (this.#phase !== 'idle') {
+      if (done !== undefined) this.#next.push(done);
+      return;
+    }
     if (done !== undefined) this.#waiting.push(done);
-    if (this.#phase !== 'idle') return;
     this.#cleaner.begin();
     this.#phase = 'moving';
   }
@@ -72,10 +87,14 @@ export class CleaningJob {
       else if (count > 1) this.#checkpoint(count - 1);
       else {
         this.#phase = 'hashing';
-        this.#ring.wantedHash = Math.floor(this.#log.reclaimer.horizon() / SECTOR_BYTES) * SECTOR_BYTES;
+        this.#wantHashed(this.#log.reclaimer.horizon());
         this.#afterHashing();
       }
     });
+  }
+
+  #wantHashed(size: number): void {
+    this.#ring.wantedHash = Math.floor(size / SECTOR_BYTES) * SECTOR_BYTES;
   }
 
   #afterHashing(): void {
@@ -100,5 +119,6 @@ export class CleaningJob {
     const result = error ?? { ...this.#cleaner.finish(), givenBackBytes };
     if (error !== null) this.#cleaner.finish();
     for (const done of this.#waiting.splice(0)) done(result);
+    for (const done of this.#next.splice(0)) this.begin(done);
   }
 }

@@ -33,6 +33,11 @@ import type { View } from './view/view.ts';
 const IDLE_SLICE_MS = 4;
 const BUSY_SLICE_MS = 2;
 const BUSY_INTERVAL_MS = 20;
+/** The same while the log takes too much of the disk. */
+const URGENT_SLICE_MS = 8;
+const URGENT_INTERVAL_MS = 8;
+/** How often it is looked whether a checkpoint or cleaning is due while requests come. */
+const TICK_MS = 250;
 /** How long an acknowledged write may stay undurable when nobody asks for it (ext4's commit interval); and what is no small thing to sync in the serving thread. */
 const COMMIT_INTERVAL_MS = 5000;
 const SMALL_COMMIT_BYTES = 1 << 20;
@@ -60,6 +65,7 @@ export class MountWorker {
   private readonly job: CheckpointJob;
   private readonly cleaning: CleaningJob | undefined;
   private workedAt = 0;
+  private tickedAt = 0;
   private readonly here = new SyncHere();
   /** Bytes of the log that were written to its file, and the number of the commit entry that ends them. */
   private flushed = 0;
@@ -245,6 +251,7 @@ export class MountWorker {
     }
     for (let message = this.channel.poll(); message !== undefined; message = this.channel.poll()) this.hear(message);
     if (this.dueInMs() === 0) this.commitLater();
+    else if (this.log !== null && performance.now() - this.tickedAt >= TICK_MS) this.tick();
     return !this.stopped && !this.channel.closed;
   }
 
@@ -252,6 +259,19 @@ export class MountWorker {
   private patienceMs(): number {
     this.untilLook = 0;
     return this.dueInMs();
+  }
+
+  /** Begins what is due beside the requests. A log that fails says so where it is written. */
+  private tick(): void {
+    this.tickedAt = performance.now();
+    if (this.failure !== null) return;
+    try {
+      if (this.view.checkpointDue()) this.job.begin();
+      this.cleaning?.tick(this.view.checkpointBytes);
+    } catch {
+      return;
+    }
+    if (this.ring.wantedHash > this.ring.hashedSize) this.startSyncer();
   }
 
   /** When what was asked since the last commit must be committed; -1 when there is nothing. */
@@ -285,8 +305,7 @@ export class MountWorker {
     try {
       this.flush();
       this.log!.saveMeter();
-      if (this.view.checkpointDue()) this.job.begin();
-      this.cleaning?.tick(this.view.checkpointBytes);
+      this.tick();
       this.syncLater();
     } catch {
       // Reported by `flush`; whoever calls fsync gets the error.
@@ -296,9 +315,10 @@ export class MountWorker {
   /** A slice of what is done beside the requests: in idle times one after another, else one now and then. */
   private work(isIdle: boolean): void {
     const now = performance.now();
-    if (!isIdle && now - this.workedAt < BUSY_INTERVAL_MS) return;
+    const isUrgent = this.cleaning?.isUrgent === true;
+    if (!isIdle && now - this.workedAt < (isUrgent ? URGENT_INTERVAL_MS : BUSY_INTERVAL_MS)) return;
     const job = this.job.hasWork ? this.job : this.cleaning;
-    job?.step(isIdle ? IDLE_SLICE_MS : BUSY_SLICE_MS);
+    job?.step(isUrgent ? URGENT_SLICE_MS : isIdle ? IDLE_SLICE_MS : BUSY_SLICE_MS);
     if (this.ring.wantedHash > this.ring.hashedSize) this.startSyncer();
     this.workedAt = performance.now();
   }

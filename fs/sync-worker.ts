@@ -22,6 +22,9 @@ const QUIET_MS = 200;
 const HASH_BYTES = 256 << 10;
 /** Between pieces that are hashed though requests come, so that they take a part of a processor. */
 const WANTED_PAUSE_MS = 1;
+/** In one go for as long as the last fdatasync took, but not longer than whoever waits for the next one can bear. */
+const WANTED_LEAST_MS = 3;
+const WANTED_MOST_MS = 25;
 /** Nothing is to do; being woken does not wait for it. */
 const IDLE_MS = 60_000;
 
@@ -36,6 +39,7 @@ class Syncer {
   /** Roots recorded in what the mount has read, as far as they are not compared yet. */
   private recorded: Generator<RecordedRoot | undefined> | undefined;
   private publishedSize = 0;
+  private lastSyncMs = 0;
   /** Why the log's root cannot be told any more. */
   private damage: unknown;
   private rootsServed = 0;
@@ -72,7 +76,9 @@ class Syncer {
   private sync(): void {
     const { ring, data } = this;
     const waiting = ring.waiting();
+    const start = performance.now();
     const ok = !ring.failed && durable(ring.logFd);
+    this.lastSyncMs = performance.now() - start;
     ring.complete(waiting, ok, (low, high) => writeAnswer(data.deviceFd, low, high, ok ? undefined : 'EIO'));
     if (ok) return;
     ring.wantHeard(WANT.FLUSH);
@@ -102,7 +108,8 @@ class Syncer {
   private hashWanted(): void {
     const { ring } = this;
     try {
-      this.advance();
+      const end = performance.now() + Math.min(WANTED_MOST_MS, Math.max(WANTED_LEAST_MS, this.lastSyncMs));
+      while (!this.advance() && performance.now() < end) {}
     } catch {
       return; // told by `advance`
     }

@@ -64,6 +64,12 @@ export class Cleaner {
     return { presentBytes, liveBytes: Math.min(presentBytes, this.#state.live.total) };
   }
 
+  /** How far the log is beyond what it should take: at 1 it has twice what is needed, and the floor. */
+  get pressure(): number {
+    const { presentBytes, liveBytes } = this.usage();
+    return presentBytes / (2 * liveBytes + FLOOR_BYTES);
+  }
+
   /** Whether a run pays: more than half of the log is dead, and it was not just so after the last run. `checkpointBytes`: what one takes. */
   isDue(checkpointBytes: number): boolean {
     const { presentBytes, liveBytes } = this.usage();
@@ -116,14 +122,18 @@ export class Cleaner {
     const { live } = this.#state;
     const { reclaimer, size } = this.#log;
     const sparse: { sector: number; bytes: number }[] = [];
-    let dead = 0;
+    let [dead, empty] = [0, 0];
     for (let sector = 1; (sector + 1) * SECTOR_BYTES <= size; sector++) {
       const bytes = live.of(sector);
-      if (bytes === 0 || !reclaimer.isThere(sector)) continue;
+      if (!reclaimer.isThere(sector)) continue;
+      if (bytes === 0) empty += SECTOR_BYTES;
+      if (bytes === 0) continue;
       dead += Math.max(0, SECTOR_BYTES - bytes);
       if (bytes < MOST_LIVE_BYTES) sparse.push({ sector, bytes });
     }
     const victims = new Set<number>();
+    // What is written over in order dies in whole sectors: then there is more to be had without moving anything.
+    if (empty > dead) return victims;
     for (const { sector, bytes } of sparse.toSorted((a, b) => a.bytes - b.bytes)) {
       if (dead <= DEAD_SHARE * live.total) break;
       victims.add(sector);
