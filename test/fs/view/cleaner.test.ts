@@ -184,15 +184,18 @@ describe('the cleaner', function () {
       () => openLog(dir, { readOnly: true, limit: early }),
       (error) => isPgError(error, 'LOG_CLEANED'),
     );
-    const whole = { payloads: 0, sectors: 0, missingBytes: 0, bytes: size };
-    assert.deepEqual(verifyLog(dir, size, true), whole);
+    const verify = (): number[] => {
+      const { payloads, sectors, missingBytes, bytes } = verifyLog(dir, size, true);
+      return [payloads, sectors, missingBytes, bytes];
+    };
+    assert.deepEqual(verify(), [0, 0, 0, size]);
     const { salt } = readHeader(fd, path);
     const roots = new RootsFile(dir, salt).all();
     const there = roots.findIndex(({ isGone }) => !isGone);
     const byte = Buffer.alloc(1);
     readSync(fd, byte, 0, 1, there * SECTOR_BYTES + 300_000);
     writeSync(fd, Buffer.from([byte[0]! ^ 4]), 0, 1, there * SECTOR_BYTES + 300_000);
-    assert.deepEqual(verifyLog(dir, size, true), { ...whole, sectors: 1 });
+    assert.equal(verify()[1], 1);
     writeSync(fd, byte, 0, 1, there * SECTOR_BYTES + 300_000);
     closeSync(fd);
     const log = fixture.log(name);
@@ -307,7 +310,8 @@ describe('the cleaner', function () {
     const pair = new Pair(fixture.view(name), modelOfImage(IMAGE));
     const { view } = pair;
     const file = view.mknod(1, 'litter', 0o644, 0, ROOT_CALLER).ino;
-    for (let i = 0; i < 3; i++) litter(view, file, 7, i);
+    // Something is needed of every sector.
+    for (let i = 0; i < 10; i++) litter(view, file, 2, i);
     view.checkpoint();
     view.position();
     const expected = dump(view, true);
