@@ -40,6 +40,16 @@ import {
 const skopeo = (...args: string[]): string => run('skopeo', '--insecure-policy', ...args);
 const rawAt = (name: string): string => skopeo('inspect', '--raw', '--tls-verify=false', `docker://${name}`);
 
+/** The image as an empty store takes it in. */
+async function importedAfresh(source: string): Promise<ImageRecord> {
+  const fresh = new Place();
+  try {
+    return (await importImage(fresh.open(), source)).image;
+  } finally {
+    await fresh.remove();
+  }
+}
+
 /** A layer that gzip(1) packed: no compressor that pg knows makes the same. */
 async function gnuLayer(seed: number, bytes = 300_000): Promise<SampleLayer> {
   const data = noise(bytes, seed);
@@ -174,8 +184,7 @@ describe('images out again', function () {
       inspected.rootfs.diff_ids,
       sample.layers.map(({ diffId }) => diffId),
     );
-    const again = await importImage(new Place().open(), `docker://${host}/fresh:1`);
-    assert.equal(again.image.id, image.id);
+    assert.equal((await importedAfresh(`docker://${host}/fresh:1`)).id, image.id);
   });
 
   it('keep_blobs: what is kept, what is rebuilt, what goes out with another manifest', async () => {
@@ -329,9 +338,9 @@ describe('into the engines', function () {
       }[];
       assert.equal(inspected[0]!.Id, image.id);
       run('docker', '-H', docker.host, 'save', '-o', join(place.dir, 'saved.tar'), 'localhost/sample:1');
-      const again = await importImage(new Place().open(), `docker-archive:${place.dir}/saved.tar`);
+      const again = await importedAfresh(`docker-archive:${place.dir}/saved.tar`);
       assert.deepEqual(
-        again.image.layers.map((layer) => layer.diffId),
+        again.layers.map((layer) => layer.diffId),
         image.layers.map((layer) => layer.diffId),
       );
       await pushedByDocker(docker, image.id);
