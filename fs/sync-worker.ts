@@ -5,6 +5,7 @@ import type { RootMessage } from './control.ts';
 import { writeAnswer } from './fuse/device.ts';
 import { openHasher, type OpenHasher } from './log/hasher.ts';
 import type { RecordedRoot } from './log/root-entry.ts';
+import { rotOf } from './log/verify.ts';
 import { SyncRing, WANT } from './sync-ring.ts';
 
 /** What the syncer thread is started with. */
@@ -42,6 +43,7 @@ class Syncer {
   private lastSyncMs = 0;
   /** Why the log's root cannot be told any more. */
   private damage: unknown;
+  private rotPassed = false;
   private rootsServed = 0;
   private requestsSeen = 0;
 
@@ -123,11 +125,23 @@ class Syncer {
     try {
       return this.hash();
     } catch (error) {
+      if (this.passRot()) return false;
       this.damage = error;
       this.post({ kind: 'damage', message: (error as Error).message });
       this.ring.damage();
       throw error;
     }
+  }
+
+  /** Where checksums tell what has rotted, reading that fails and nothing else does: it is reported, once, and hashing goes on. */
+  private passRot(): boolean {
+    if (this.hashing === undefined || this.rotPassed) return false;
+    this.rotPassed = true;
+    const rot = rotOf(this.data.logDir, this.ring.syncedSize);
+    if (rot === undefined) return false;
+    this.hashing.hasher.passRot();
+    this.post({ kind: 'damage', message: `the log is damaged: ${rot}` });
+    return true;
   }
 
   private hash(): boolean {

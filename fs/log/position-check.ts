@@ -6,13 +6,15 @@ import { Hasher } from './hasher.ts';
 import { readHeader } from './header.ts';
 import { commitBefore } from './recover.ts';
 import { rootFromKept } from './roots.ts';
+import { rotOf } from './verify.ts';
 
 /**
  * Refuses the log in `dir` when it lacks a position that was recorded after it was durable: PgError LOG_CORRUPT, for something was lost or exchanged. That
  * a commit ends there is looked at, and the root: from what was kept of it, so that at most a sector is hashed, and nothing at all if the log was closed there.
+ * Another root is no reason to refuse when checksums tell why: bytes have rotted, and only reading them fails. Returns that in words, undefined when nothing is wrong.
  */
-export function requirePosition(dir: string, { size, root }: { size: number; root: Uint8Array }): void {
-  if (size === 0) return;
+export function requirePosition(dir: string, { size, root }: { size: number; root: Uint8Array }): string | undefined {
+  if (size === 0) return undefined;
   const path = join(dir, 'log');
   const lost = (what: string): PgError =>
     new PgError('LOG_CORRUPT', `${path} ${what}, as was recorded when it was safe on disk`, {
@@ -25,8 +27,10 @@ export function requirePosition(dir: string, { size, root }: { size: number; roo
     const hasher = new Hasher(dir, fd, salt);
     try {
       const here = hasher.size === size ? hasher.rootAt(size) : rootFromKept(fd, hasher.roots, size);
-      if (here !== undefined && Buffer.compare(here, root) !== 0)
-        throw lost(`does not have root ${Buffer.from(root).toString('hex')} at byte ${size}`);
+      if (here === undefined || Buffer.compare(here, root) === 0) return undefined;
+      const rot = rotOf(dir, size);
+      if (rot === undefined) throw lost(`does not have root ${Buffer.from(root).toString('hex')} at byte ${size}`);
+      return rot;
     } finally {
       hasher.close();
     }

@@ -45,6 +45,20 @@ export function describeDamage({ payloads, sectors, missingBytes }: LogDamage): 
   return words.length === 0 ? undefined : words.join('; ');
 }
 
+/**
+ * What of the log's first `size` bytes has rotted so that only reading it fails, in words: why their root may be another than it was. Undefined when checksums tell
+ * of nothing, or of something worse. Reads the whole log.
+ */
+export function rotOf(dir: string, size: number): string | undefined {
+  try {
+    const { payloads, sectors } = verifyLog(dir, size, true);
+    return describeDamage({ payloads, sectors, missingBytes: 0 });
+  } catch (error) {
+    if (error instanceof PgError) return undefined;
+    throw error;
+  }
+}
+
 /** Of a cleaned log entries start somewhere in the middle; what is before that is compared sector by sector. */
 function damagedSectors(fd: number, kept: readonly SectorRoot[]): number {
   const bytes = Buffer.allocUnsafe(SECTOR_BYTES);

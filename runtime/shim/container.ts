@@ -120,9 +120,10 @@ export class RunningContainer {
     const gone = await settleAtomic(this.roots, this.record, false);
     if (gone !== undefined) this.state.position = gone;
     const { position } = this.state;
+    let rot: string | undefined;
     if (position !== null) {
       const root = Buffer.from(position.root, 'hex');
-      requirePosition(logDirOf(this.roots, this.record.id), { size: position.size, root });
+      rot = requirePosition(logDirOf(this.roots, this.record.id), { size: position.size, root });
     }
     if (this.record.config.atomic === true) await beginAtomic(this.roots, this.record);
     this.mount = await this.startMount({
@@ -134,7 +135,8 @@ export class RunningContainer {
       budget: await mountBudget(this.roots, this.record.config.ioBudget ?? null),
     });
     this.mount.closed.catch((error: Error) => process.stderr.write(`${this.record.name}: ${error.message}\n`));
-    if (this.mount.damage !== null) this.state.logDamage = this.mount.damage;
+    const damage = this.mount.damage ?? (rot === undefined ? null : `the log is damaged: ${rot}`);
+    if (damage !== null) this.state.logDamage = damage;
     this.trace.mark('mount');
   }
 
