@@ -9,6 +9,8 @@ const LEAST_BYTES = 4096;
 const LEAST_IN_ALL = 16_384;
 /** Where the bytes went on as in a sector and then differ, they are looked at again this far on, and again. */
 const STEP_BYTES = 2048;
+/** ... but no further than this behind the last match: what comes there is found by its own anchors. */
+const RESYNC_BYTES = 128 * 1024;
 /** Bytes compared at once. */
 const STRIDE = 4096;
 
@@ -73,12 +75,17 @@ function matchItem(bytes: Buffer, anchors: Uint32Array, viewOf: (sector: number)
   };
   /** As if the bytes went on where the last match did: an edit in place moves nothing. */
   const onward = (at: number): Match | undefined =>
-    last && at - last.from + last.offset < SECTOR_BYTES
+    last && at < done + RESYNC_BYTES && at - last.from + last.offset < SECTOR_BYTES
       ? attempt(at, last.sector, at - last.from + last.offset)
       : undefined;
+  let tried = 0;
   const resync = (end: number): void => {
-    for (let step = done + STEP_BYTES; step < end; step = Math.max(step, done) + STEP_BYTES) take(onward(step));
+    for (let step = nextStep(); step < Math.min(end, done + RESYNC_BYTES); step = nextStep()) {
+      tried = step;
+      take(onward(step));
+    }
   };
+  const nextStep = (): number => Math.max(tried, done) + STEP_BYTES;
   for (let i = 0; i < anchors.length; i += ANCHOR_NUMBERS) {
     const at = anchors[i]!;
     if (last) resync(at);

@@ -10,6 +10,11 @@ import type { SectorPool } from './sector-pool.ts';
 /** Less is not taken out of a sector: it would be hashed again for that. */
 export const TOLERATED_BYTES = SECTOR_BYTES / 64;
 
+/** The part of a pack that must be known for it to be hashed again without that: 10 ms for a full one. */
+const WORTH = 1 / 8;
+/** Sectors that one pack is compared with: what is read of each stays in memory until that is done. */
+const SECTORS_AT_ONCE = 24;
+
 /** An anchor of this import: its checksums, and its place. */
 interface Noted {
   first: number;
@@ -49,6 +54,7 @@ export class Reuse {
       const key = sectorKey(root);
       let number = numbers.get(key);
       if (number === undefined) {
+        if (sectors.length === SECTORS_AT_ONCE) return NOWHERE;
         numbers.set(key, (number = sectors.length));
         sectors.push({ root: Uint8Array.from(root), paths: paths() });
       }
@@ -65,7 +71,7 @@ export class Reuse {
     if (items.length === 0) return [...fresh];
     const { matches = [] } = await this.pool.run({ kind: 'match', buffer: pack.slot.buffer, items, sectors });
     const known = matches.flat().reduce((sum, { length }) => sum + length, 0);
-    if (known <= TOLERATED_BYTES) return [...fresh];
+    if (known < Math.max(TOLERATED_BYTES, pack.used * WORTH)) return [...fresh];
     asked.forEach((item, i) => {
       if (matches[i]!.length > 0) item.parts = partsOf(item, matches[i]!, sectors);
     });

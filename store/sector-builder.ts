@@ -268,7 +268,9 @@ export class SectorBuilder {
       root = (await this.rehash(pack, used)).root;
     }
     if (keep.length === 0) return;
-    for (const item of keep) item.extents = [{ sector: root, offset: item.offset, length: item.size }];
+    // What is left may be all zeros: a hole has no place.
+    const hole = isZeroSector(root);
+    for (const item of keep) item.extents = [{ sector: root, offset: hole ? 0 : item.offset, length: item.size }];
     await this.storeSector(pack.slot, root, used, keep);
   }
 

@@ -98,7 +98,9 @@ function assembledRoot(pieces: readonly PlacedPiece[]): Uint8Array {
   const bytes = Buffer.alloc(pieces.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const { root, path, offset, length } of pieces) {
-    if (path !== undefined) {
+    // A read may leave more behind the bytes it was asked for.
+    if (path === undefined) bytes.fill(0, at, at + length);
+    else {
       const file = new SectorFile(path, root, new UnitCache(1));
       try {
         file.read(bytes, at, offset, length);

@@ -82,6 +82,16 @@ describe('store: bytes found again', () => {
     assert.deepEqual((await store.verify()).problems, []);
   });
 
+  it('may have nothing but zeros between them', async () => {
+    const first = noise(2_000_000, 1);
+    const zeros = Buffer.alloc(200_000);
+    const second = Buffer.concat([first.subarray(0, 1_000_000), zeros, first.subarray(1_000_000)]);
+    const refs = await importAll(store, [first]);
+    refs.push(...(await importAll(store, [second])));
+    await check([first, second], refs);
+    assert.ok(store.openContent(refs[1]!).isHole(1_100_000, 4096));
+  });
+
   it('are found in the same import', async () => {
     const first = noise(4_500_000, 1);
     const second = Buffer.concat([noise(100, 2), first]);
