@@ -8,6 +8,7 @@ import { allowedUlimits } from '../runtime/ulimits.ts';
 import { openStore, type Store } from '../store/store.ts';
 import type { Roots } from '../store/paths.ts';
 import type { RunFlags } from './run-flags.ts';
+import { parseRetain } from './retain.ts';
 import { createOptions } from './run-options.ts';
 
 /**
@@ -21,7 +22,9 @@ export async function newContainer(
   flags: RunFlags,
 ): Promise<ContainerRecord> {
   const options = createOptions(flags, command);
-  options.runtime ??= (await readSettings(roots)).runtime;
+  const settings = await readSettings(roots);
+  options.runtime ??= settings.runtime;
+  if (settings.retain !== null) options.retain ??= parseRetain(settings.retain);
   const record =
     imageName === SCRATCH
       ? await createContainer(roots, { id: '', name: SCRATCH, treeRoot: null, config: {} }, options)

@@ -58,6 +58,10 @@ export const runFlags = {
   }),
   quiet: Flags.boolean({ char: 'q', description: 'no progress while the image is brought here' }),
   'read-only': Flags.boolean({ description: 'its root cannot be written' }),
+  retain: Flags.string({
+    description: 'history kept behind what it is now, besides snapshots: a size, a time, both, or none',
+    helpValue: '1g|7d|1g,7d|none',
+  }),
   restart: Flags.string({ description: 'no, on-failure[:MAX], always or unless-stopped', helpValue: 'POLICY' }),
   rm: Flags.boolean({ description: 'remove it when it ends' }),
   runtime: Flags.string({ description: 'the OCI runtime (runc, or what config.toml says)', options: ['runc', 'crun'] }),

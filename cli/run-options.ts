@@ -6,6 +6,7 @@ import type { CreateOptions } from '../runtime/create.ts';
 import type { PortRequest, RestartPolicy, VolumeMount } from '../runtime/record.ts';
 import { parseMounts } from './mount-flag.ts';
 import { parseIoBudget } from './io-budget.ts';
+import { parseRetain } from './retain.ts';
 import { parseSize } from './sizes.ts';
 import type { RunFlags } from './run-flags.ts';
 
@@ -231,6 +232,7 @@ export function createOptions(flags: RunFlags, command: string[]): CreateOptions
   if (flags['stop-timeout'] !== undefined) options.stopTimeoutSec = flags['stop-timeout'];
   if (flags.restart !== undefined) options.restart = parseRestart(flags.restart);
   if (flags['io-budget'] !== undefined) options.ioBudget = parseIoBudget(flags['io-budget']);
+  if (flags.retain !== undefined) options.retain = parseRetain(flags.retain);
   if (flags.runtime !== undefined) options.runtime = flags.runtime as 'runc' | 'crun';
   return options;
 }

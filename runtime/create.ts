@@ -151,6 +151,7 @@ function mergeConfig(image: ImageDefaults, options: CreateOptions, id: string): 
     stopTimeoutSec: options.stopTimeoutSec ?? 10,
     init: options.init ?? false,
     restart: options.restart ?? { name: 'no', maximumRetries: 0 },
+    ...(options.retain === undefined ? {} : { retain: options.retain }),
     ...(options.atomic === true ? { atomic: true } : {}),
     autoRemove: options.autoRemove ?? false,
     runtime: options.runtime ?? 'runc',

@@ -99,6 +99,8 @@ export interface ContainerConfig {
   /** A small init (tini) runs as process 1 and reaps. */
   init: boolean;
   restart: RestartPolicy;
+  /** How much of its history is kept behind what it is now: bytes, milliseconds. Left out: what must be. */
+  retain?: { bytes: number | null; ms: number | null };
   /** What a run writes is kept only if it exits 0. */
   atomic?: boolean;
   /** Removed with everything as soon as it ends. */

@@ -16,6 +16,8 @@ export interface Prices {
 export interface Settings {
   /** The OCI runtime where `--runtime` says nothing. */
   runtime: 'runc' | 'crun';
+  /** How much history of new containers is kept, as --retain takes it; null where nothing is said. */
+  retain: string | null;
   /** null when no price is configured. */
   prices: Prices | null;
   /** What `pg import` does so that compressed blobs can be exported and pushed as they came. */
@@ -38,6 +40,7 @@ export async function readSettings(roots: Roots): Promise<Settings> {
   const settings: Settings = {
     runtime: 'runc',
     prices: null,
+    retain: null,
     keepBlobs: 'keep',
     unpack: { ...UNPACK_LIMIT },
     compress: 'idle',
@@ -68,6 +71,9 @@ export async function readSettings(roots: Roots): Promise<Settings> {
     } else if (key === 'housekeeping') {
       if (value !== 'auto' && value !== 'off') throw bad("housekeeping is 'auto' or 'off'");
       settings.housekeeping = value === 'auto';
+    } else if (key === 'retain') {
+      if (typeof value !== 'string') throw bad("retain is a text such as '7d' or '1g'");
+      settings.retain = value;
     } else if (key === 'prices') settings.prices = pricesOf(value, bad);
     else throw bad(`there is no setting '${key}'`);
   }

@@ -2,7 +2,7 @@ import { PgError } from '../../mdm/error.ts';
 import { CommitList } from '../log/commits.ts';
 import { commitEndingAt, commitsBackFrom } from './commits-back.ts';
 import { POSITION_HELP, type PositionWord } from './positions.ts';
-import { isRetained, notRetained } from './retained.ts';
+import { isGoneAt, isRetained, notRetained } from './retained.ts';
 import { readSnapshots } from './snapshots.ts';
 
 const hexOf = (root: Uint8Array): string => Buffer.from(root).toString('hex');
@@ -46,6 +46,7 @@ function sizeOf(dir: string, end: number, word: PositionWord & { kind: 'size' },
   const { size, text } = word;
   const isSnapshot = readSnapshots(dir).some((snapshot) => snapshot.size === size);
   if (isSnapshot || (size <= end && commitEndingAt(dir, size) !== undefined)) return size;
+  if (size <= end && isGoneAt(dir, size)) throw notRetained(size, name);
   if (text.length >= 8 && text.length <= 64) return sizeOfRoot(dir, end, text, name);
   const why = size > end ? `its log has ${end} bytes` : 'no commit ends there';
   throw unknown(`container ${name} has no position ${size}: ${why}`, name);

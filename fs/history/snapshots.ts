@@ -7,6 +7,7 @@ import { replaceFile, syncDirectory } from '../log/disk.ts';
 import { KEPT_STATES } from '../log/checkpoints.ts';
 import { readHeader } from '../log/header.ts';
 import { commitBefore } from '../log/recover.ts';
+import { isRetainedState } from '../log/retention.ts';
 import { CHECKPOINT_MAGIC, writeMark } from '../log/sidecar.ts';
 import { serializeState } from '../view/state-walk.ts';
 import { needsWhatIsGone, notRetained } from './retained.ts';
@@ -129,5 +130,6 @@ function removeNameless(dir: string, named: readonly Snapshot[]): void {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
     throw error;
   }
-  for (const file of found) if (!names.has(file)) rmSync(join(snapshotsDir(dir), file), { force: true });
+  for (const file of found)
+    if (!names.has(file) && !isRetainedState(file)) rmSync(join(snapshotsDir(dir), file), { force: true });
 }

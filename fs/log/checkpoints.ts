@@ -4,6 +4,7 @@ import { Accumulator } from '../../mdm/accumulator.ts';
 import { syncDirectory } from './disk.ts';
 import type { NamedCheckpoint } from './checkpoint-entry.ts';
 import { isMarkOf, makeMark } from './recover.ts';
+import { retainHistory } from './retention.ts';
 import { RootsFile, sectorOf } from './roots.ts';
 import { CHECKPOINT_MAGIC, type Mark, readMark, readMarkHeader, writeMark } from './sidecar.ts';
 
@@ -74,6 +75,7 @@ export class Checkpoints {
   /** Another one was installed by `installCheckpoint` or as it does. */
   installed(): void {
     this.#isWhole = true;
+    retainHistory(this.#dir, KEPT_STATES, this.#salt, CHECKPOINT, OLDER_CHECKPOINT);
   }
 
   /**

@@ -6,6 +6,7 @@ import { baseBytes, closeLog, openWithBases } from './bases.ts';
 import { CHECKPOINT, KEPT_STATES, OLDER_CHECKPOINT, removeNewCheckpoint } from './checkpoints.ts';
 import { punchHole } from './disk.ts';
 import { readHeader } from './header.ts';
+import { retainedSizes } from './retention.ts';
 import { RootsFile, type SectorRoot, sectorOf } from './roots.ts';
 import { CHECKPOINT_MAGIC, readMarkHeader } from './sidecar.ts';
 import { neededSectors } from './needed.ts';
@@ -51,7 +52,7 @@ export class Reclaimer {
     const sizes = [CHECKPOINT, OLDER_CHECKPOINT].map(
       (name) => readMarkHeader(join(this.#dir, name), CHECKPOINT_MAGIC, this.#salt)?.size ?? 0,
     );
-    return Math.min(...sizes);
+    return Math.min(...sizes, ...retainedSizes(this.#dir, KEPT_STATES));
   }
 
   /** The sectors that can be given back, as far as their roots are kept; `isLive` tells what the state now needs. Empty while clones share the file. */

@@ -100,8 +100,9 @@ export function isMarkOf(fd: number, mark: Omit<Mark, 'payload'>): boolean {
 
 /** Where to scan from: everything before the later of the two marks was checked and durable. `hashed` counts up to `limit`. */
 export function laterMark(checkpoint: Place | undefined, hashed: Place, limit: number): Place {
-  if (checkpoint !== undefined && checkpoint.size >= hashed.size) return behind(checkpoint);
-  return hashed.size > 0 && hashed.size <= limit ? behind(hashed) : SCAN_START;
+  const isOfUse = hashed.size > 0 && hashed.size <= limit;
+  if (checkpoint !== undefined && (checkpoint.size >= hashed.size || !isOfUse)) return behind(checkpoint);
+  return isOfUse ? behind(hashed) : SCAN_START;
 }
 
 /** The mark for `size`, where the commit entry of this sequence number ends. */

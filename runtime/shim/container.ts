@@ -9,6 +9,7 @@ import { isPgError, PgError, toErrorData } from '../../mdm/error.ts';
 import { containerDir, containerRunDir, type Roots } from '../../store/paths.ts';
 import { beginAtomic, settleAtomic } from '../atomic.ts';
 import { cgroupPaths, oomKills } from '../cgroup.ts';
+import { keepRetention } from '../retain.ts';
 import type { AttachOptions, ExecOptions } from '../control.ts';
 import { findInit, hostCgroup, hostDevices, hostLimits } from '../host.ts';
 import type { Lock } from '../lock.ts';
@@ -125,6 +126,7 @@ export class RunningContainer {
       const root = Buffer.from(position.root, 'hex');
       rot = requirePosition(logDirOf(this.roots, this.record.id), { size: position.size, root });
     }
+    keepRetention(this.roots, this.record);
     if (this.record.config.atomic === true) await beginAtomic(this.roots, this.record);
     this.mount = await this.startMount({
       roots: this.roots,
