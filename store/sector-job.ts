@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { anchorsOfInput } from './anchors.ts';
-import { input } from '../mdm/kernel/kernel.ts';
-import { bufferRoot, inputSector, SECTOR_BYTES } from '../mdm/merkle.ts';
+import { input, type Span } from '../mdm/kernel/kernel.ts';
+import { bufferRoot, inputSector, LEAF_BYTES, SECTOR_BYTES } from '../mdm/merkle.ts';
 import { findMatches } from './matcher.ts';
 import { UnitCache } from './packed.ts';
 import { isZeroSector } from './content.ts';
@@ -56,8 +56,18 @@ export function runSectorJob(job: SectorJob): SectorResult {
     case 'check': {
       const bad = decodeSectorFile(readFileSync(job.path), input);
       if (bad[0] === -1) return { ...NOTHING, bad };
-      const { root, contentRoots } = inputSector(SECTOR_BYTES, spansOf(job.spans));
-      return { root, contentRoots, zero: [], bad, used: usedBytes(input) };
+      const spans = spansOf(job.spans);
+      // Contents may share bytes: one may end within a leaf of another, which is not to be zeroed behind it.
+      const others = spans.map((span) => (endsInZeros(span) ? undefined : bufferRoot(bytesOf(span))));
+      const { root, contentRoots } = inputSector(SECTOR_BYTES, spans.filter(endsInZeros));
+      const rest = contentRoots.values();
+      return {
+        ...NOTHING,
+        root,
+        contentRoots: others.map((known) => known ?? rest.next().value!),
+        bad,
+        used: usedBytes(input),
+      };
     }
     case 'root':
       return { ...NOTHING, root: rootAt(job.path, job.offset) };
@@ -92,6 +102,14 @@ function pack({ path, temporary, used, level }: SectorJob & { kind: 'pack' }): {
   } catch (cause) {
     throw diskError(cause, `cannot write sector file ${temporary}`);
   }
+}
+
+const bytesOf = ({ offset, length }: Span): Uint8Array => input.slice(offset, offset + length);
+
+/** Whether only zeros follow a content of the kernel's input in its last leaf. */
+function endsInZeros({ offset, length }: Span): boolean {
+  const end = offset + length;
+  return input.subarray(end, Math.ceil(end / LEAF_BYTES) * LEAF_BYTES).every((byte) => byte === 0);
 }
 
 function assembledRoot(pieces: readonly PlacedPiece[]): Uint8Array {

@@ -82,6 +82,16 @@ describe('store: bytes found again', () => {
     assert.deepEqual((await store.verify()).problems, []);
   });
 
+  it('may be the beginning of a content, which verify leaves whole behind them', async () => {
+    const first = noise(1_000_000, 1);
+    const second = first.subarray(0, 700_001);
+    const refs = await importAll(store, [first]);
+    refs.push(...(await importAll(store, [second])));
+    await check([first, second], refs);
+    await store.collect(() => [{ kind: 'content', ref: refs[1]! }]);
+    assert.deepEqual((await store.verify()).problems, []);
+  });
+
   it('may have nothing but zeros between them', async () => {
     const first = noise(2_000_000, 1);
     const zeros = Buffer.alloc(200_000);
