@@ -5,6 +5,7 @@ import type { State } from '../../mdm/instruction.ts';
 import { PgError } from '../../mdm/error.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
 import { closeLog, openToRead } from './bases.ts';
+import { CHECKPOINT, OLDER_CHECKPOINT } from './checkpoints.ts';
 import { readFully, unlessFull } from './disk.ts';
 import { readHeader } from './header.ts';
 import { isMarkOf, makeMark } from './recover.ts';
@@ -264,11 +265,17 @@ export function openHasher(dir: string): OpenHasher {
     return {
       hasher,
       recheck: (size) => {
-        const mark = readMarkHeader(join(dir, 'checkpoint'), CHECKPOINT_MAGIC, salt);
-        const isOurs = mark !== undefined && mark.size <= size && isMarkOf(fd, mark);
-        const from = isOurs ? behind(mark) : SCAN_START;
-        hasher.hashFrom(isOurs ? mark.size : 0);
-        return recordedRoots(fd, salt, from, size, path);
+        const mark = [CHECKPOINT, OLDER_CHECKPOINT]
+          .map((name) => readMarkHeader(join(dir, name), CHECKPOINT_MAGIC, salt))
+          .find((found) => found !== undefined && found.size <= size && isMarkOf(fd, found));
+        if (mark !== undefined) {
+          hasher.hashFrom(mark.size);
+          return recordedRoots(fd, salt, behind(mark), size, path);
+        }
+        // The mount has written both checkpoints since: what it has read lies before them, and may in part be given back.
+        const isCleaned = hasher.roots.all().some(({ isGone }) => isGone);
+        if (!isCleaned) hasher.hashFrom(0);
+        return recordedRoots(fd, salt, isCleaned ? { size, sequence: 0 } : SCAN_START, size, path);
       },
       close: () => {
         hasher.close();

@@ -179,6 +179,27 @@ describe('the roots kept of a log', () => {
     opened.close();
   });
 
+  it('are compared from a checkpoint that the mount did start from, though it has written newer ones and given sectors back', () => {
+    const made = log();
+    append(made, 5);
+    const size = made.sync();
+    for (let i = 0; i < 2; i++) {
+      append(made, 1);
+      made.writeCheckpoint([Buffer.from('state')]);
+    }
+    made.position();
+    made.close();
+    const fd = openSync(join(dir, 'log'), 'r+');
+    const roots = new RootsFile(dir, readHeader(fd, dir).salt);
+    roots.put(0, { ...roots.get(0)!, isGone: true });
+    writeSync(fd, Buffer.alloc(SECTOR_BYTES - 256), 0, SECTOR_BYTES - 256, 256);
+    roots.close();
+    closeSync(fd);
+    const { recheck, close } = openHasher(dir);
+    assert.deepEqual([...recheck(size)], []);
+    close();
+  });
+
   it('are made again when they are lost, damaged or of another log', () => {
     const { size, root } = written(10);
     const path = join(dir, 'roots');
@@ -233,7 +254,8 @@ describe('the roots kept of a log', () => {
     rmSync(join(dir, 'hash'));
     requirePosition(dir, { size, root });
     flip(size - 100_000);
-    assert.throws(() => requirePosition(dir, { size, root }), damaged);
+    // Checksums tell what differs: only reading that fails.
+    assert.match(requirePosition(dir, { size, root }) ?? '', /1 of its payloads/);
   });
 });
 
