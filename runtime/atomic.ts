@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { PgError } from '../mdm/error.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isPgError, PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import { readJson, syncDirectory, writeJsonAtomic } from './json-file.ts';
 import { type ContainerRecord, type ContainerState, logDirOf } from './record.ts';
@@ -14,6 +15,9 @@ interface Unsettled {
   size: number;
 }
 
+/** How long the log may still be somebody's who is ending. */
+const FREE_MS = 10_000;
+
 const unsettledPath = (roots: Roots, id: string): string => join(containerDir(roots, id), 'atomic.json');
 
 const treeRootOf = ({ treeRoot }: ContainerRecord): Uint8Array | null =>
@@ -25,6 +29,16 @@ export async function beginAtomic(roots: Roots, record: ContainerRecord): Promis
   const treeRoot = treeRootOf(record);
   const log = openLog(logDirOf(roots, record.id), { create: true, ...(treeRoot === null ? {} : { base: treeRoot }) });
   log.close();
+  const [{ keepAtomicState }, { openStore }] = await Promise.all([
+    import('../fs/history/snapshots.ts'),
+    import('../store/store.ts'),
+  ]);
+  const store = openStore(roots, { readOnly: true });
+  try {
+    keepAtomicState(store, treeRoot, logDirOf(roots, record.id), log.written);
+  } finally {
+    await store.close();
+  }
   const unsettled: Unsettled = { formatVersion: 1, size: log.written };
   writeJsonAtomic(unsettledPath(roots, record.id), unsettled, true);
 }
@@ -46,6 +60,7 @@ export async function settleAtomic(
   }
   const position = keep ? undefined : await goBack(roots, record, unsettled.size);
   rmSync(path);
+  rmSync(join(logDirOf(roots, record.id), 'snapshots', '.atomic'), { force: true });
   syncDirectory(containerDir(roots, record.id));
   if (position === undefined) return undefined;
   return { epoch: position.epoch, size: position.size, root: Buffer.from(position.root).toString('hex') };
@@ -59,9 +74,18 @@ async function goBack(
 ): Promise<{ epoch: number; size: number; root: Uint8Array } | undefined> {
   const { openLog } = await import('../fs/log/log.ts');
   const dir = logDirOf(roots, record.id);
-  const log = openLog(dir, { readOnly: true });
-  log.close();
-  if (log.written <= size) return undefined;
+  // The process that served the files of a shim that was killed has them a moment longer, and writes what it has before it ends.
+  for (const deadline = Date.now() + FREE_MS; ;) {
+    try {
+      const log = openLog(dir);
+      log.close();
+      if (log.written <= size) return undefined;
+      break;
+    } catch (error) {
+      if (!isPgError(error, 'LOG_BUSY') || Date.now() > deadline) throw error;
+      await sleep(20);
+    }
+  }
   const [{ rollBackLog }, { openStore }] = await Promise.all([
     import('../fs/history/rollback.ts'),
     import('../store/store.ts'),

@@ -107,6 +107,21 @@ export function markAt(dir: string, size: number): Parameters<typeof writeMark>[
   }
 }
 
+/** The state that an atomic run goes back to, among those that are kept (docs/formats/snapshots.md). */
+const ATOMIC_STATE = '.atomic';
+
+/** Keeps the state at `size` of a log, whatever is cleaned, until its file is removed. Durable on return. */
+export function keepAtomicState(store: Store, treeRoot: Uint8Array | null, dir: string, size: number): void {
+  const at = openStateAt(store, treeRoot, dir, size);
+  try {
+    mkdirSync(snapshotsDir(dir), { recursive: true, mode: 0o700 });
+    const path = join(snapshotsDir(dir), ATOMIC_STATE);
+    writeMark(path, CHECKPOINT_MAGIC, markAt(dir, size), serializeState(at.state));
+  } finally {
+    at.close();
+  }
+}
+
 /** Gives a name up, and then what was kept for it. PgError NO_SUCH_SNAPSHOT. */
 export function dropSnapshot(dir: string, name: string, container: string): void {
   const snapshots = readSnapshots(dir);
@@ -131,5 +146,6 @@ function removeNameless(dir: string, named: readonly Snapshot[]): void {
     throw error;
   }
   for (const file of found)
-    if (!names.has(file) && !isRetainedState(file)) rmSync(join(snapshotsDir(dir), file), { force: true });
+    if (!names.has(file) && !isRetainedState(file) && file !== ATOMIC_STATE)
+      rmSync(join(snapshotsDir(dir), file), { force: true });
 }
