@@ -5,16 +5,25 @@ import { EXIT_ENGINE } from '../exit-codes.ts';
 /** What docker's users type, and what it is called here. */
 const DOCKER_WORDS: Record<string, string> = {
   build: "podman build makes images; 'pg import' takes them from there",
-  container: "'pg ps' lists containers; their commands stand alone: 'pg rm', 'pg inspect'",
-  image: "'pg images' lists images; their commands stand alone: 'pg rmi', 'pg inspect', 'pg import'",
+  builder: "podman build makes images; 'pg import' takes them from there",
+  checkpoint: "'pg snapshot create' keeps a state of the files; memory is not kept",
+  container: "'pg ps' lists containers; their commands stand alone: 'pg rm', 'pg inspect', 'pg prune'",
+  context: "'pg peer ls' lists the nodes that are known",
+  events: "'pg ps' and 'pg logs' say how containers are doing",
+  history: "'pg inspect IMAGE' shows an image's layers; 'pg log CONTAINER' a container's commits",
+  image: "'pg images' lists images; their commands stand alone: 'pg rmi', 'pg inspect', 'pg import', 'pg prune'",
   info: "'pg doctor' says what this machine can do",
   load: "'pg import docker-archive:FILE'",
-  login: "pg uses the logins of docker and podman: 'docker login', 'podman login' or 'skopeo login'",
-  prune: "'pg gc' gives back what nothing needs",
+  manifest: "'pg import --all-platforms' and 'pg push --all-platforms' take all images of an index along",
+  network: "'pg run --network bridge|host|none'; there are no networks to manage",
+  pause: "there is no pause; 'pg stop' and 'pg start' keep the files",
   pull: "'pg import NAME'",
   save: "'pg export IMAGE docker-archive:FILE'",
-  system: "'pg gc' gives back what nothing needs; 'pg doctor' says what this machine can do",
+  search: "'pg import NAME' takes an image from a registry that is known by name",
+  system:
+    "'pg df' says what the disk is used for, 'pg gc' gives back what nothing needs, 'pg doctor' says what this machine can do",
   version: "'pg --version'",
+  volume: "'pg run -v NAME:/PATH' makes named volumes",
 };
 
 /** `pg imprt`: says so as docker does, with the nearest command there is. */
