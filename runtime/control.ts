@@ -28,6 +28,8 @@ export type Request =
   /** A claim about the files, its root as hex, to append to the log. */
   | { op: 'namespace'; claim: Omit<NamespaceClaim, 'root'> & { root: string } }
   | { op: 'checkpoint' }
+  /** Cleans the log now, whether it pays or not. */
+  | { op: 'clean' }
   | { op: 'budget'; budget: IoBudget | null }
   /** Another process is to serve the root from now on, of this program. */
   | { op: 'replaceFs'; program: ServerProgram }

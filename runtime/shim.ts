@@ -108,6 +108,8 @@ class Connection {
       case 'checkpoint':
         await running.root.checkpoint();
         return {};
+      case 'clean':
+        return { result: await running.root.clean() };
       case 'budget':
         await running.setIoBudget(request.budget);
         return {};

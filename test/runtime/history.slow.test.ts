@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Installation, IMAGE, needContainers, until } from './installation.ts';
 
@@ -247,5 +247,45 @@ describe('history', function () {
       [],
     );
     await at.ok('rm', '-f', 'busy');
+  });
+
+  it('pg clean gives back what nobody needs, of a container that runs and of one that does not', async () => {
+    await at.ok('run', '-d', '--name', 'litter', '--network', 'none', IMAGE, 'sleep', '1000');
+    const fill = (file: string, mib: number): Promise<string> =>
+      sh('litter', `head -c ${mib}m /dev/urandom > /${file}; sync /${file}; md5sum < /${file}`);
+    const path = join(at.roots.data, 'containers', await at.ok('inspect', '--format', '{{.Id}}', 'litter'), 'log/log');
+    const taken = (): number => statSync(path).blocks * 512;
+    const cleaned = async (): Promise<string> => at.ok('clean', 'litter');
+
+    await fill('dead', 12);
+    const small = await fill('small', 1);
+    await at.ok('snapshot', 'create', 'litter', 'then');
+    await sh('litter', 'rm /dead');
+    const held = await at.ok('cat', 'litter@then:/small');
+    await cleaned();
+    assert.ok(taken() > 12 << 20, 'the snapshot keeps it');
+    assert.equal(await at.ok('cat', 'litter@then:/small'), held);
+    await at.ok('snapshot', 'rm', 'litter', 'then');
+    assert.match(await cleaned(), /^litter: moved \S+B, gave back (8\.39|12\.6)MB$/);
+    assert.ok(taken() < 8 << 20, `${taken()}`);
+    assert.equal(await sh('litter', 'md5sum < /small'), small);
+
+    const kept = await fill('kept', 2);
+    await fill('gone', 12);
+    await sh('litter', 'rm /gone');
+    await at.ok('stop', '-t', '0', 'litter');
+    const before = taken();
+    assert.match(await cleaned(), /^litter: moved \S+B, gave back (8\.39|12\.6)MB$/);
+    assert.ok(before - taken() > 6 << 20, `${before} -> ${taken()}`);
+    assert.match((await at.pg('log', '--verify', 'litter')).stderr, /replays, and has the roots/);
+    await at.ok('start', 'litter');
+    assert.equal(await sh('litter', 'md5sum < /small; md5sum < /kept'), `${small}\n${kept}`);
+
+    await at.ok('clone', 'litter', 'shares');
+    const { code, stderr } = await at.pg('clean', 'nobody', 'litter');
+    assert.equal(code, 1);
+    assert.match(stderr, /No such container: nobody/);
+    assert.match(stderr, /the log of litter is shared with clones of it.*\n +once they are removed/);
+    await at.ok('rm', '-f', 'shares', 'litter');
   });
 });
