@@ -40,6 +40,20 @@ export async function findLacking(
   contents: Iterable<ContentRef>,
 ): Promise<Lacking> {
   const lease = store.lease('send an image');
+  try {
+    return { ...(await look(connection, store, treeRoot, contents)), lease };
+  } catch (error) {
+    lease.release();
+    throw error;
+  }
+}
+
+async function look(
+  connection: Connection,
+  store: Store,
+  treeRoot: Uint8Array | null,
+  contents: Iterable<ContentRef>,
+): Promise<Lacking> {
   const wanted = new Map<string, ContentRef>();
   const want = (ref: ContentRef): void => {
     if (ref.size > 0) wanted.set(contentKey(ref).toString('latin1'), ref);
@@ -59,7 +73,7 @@ export async function findLacking(
   }
   const lackingSectors = await filterLacking(connection, 'sectors', [...sectors.values()], (root) => root);
   const bytes = nodeBytes + extentBytes + lackingSectors.length * MAX_BULK_BYTES;
-  return { nodes, contents: lackingContents, sectors: lackingSectors, bytes, lease };
+  return { nodes, contents: lackingContents, sectors: lackingSectors, bytes };
 }
 
 /** Sends what `findLacking` found: sectors, then the contents in them, then the nodes that name these, bottom up. */

@@ -59,14 +59,17 @@ async function dropSidecars(
 ): Promise<void> {
   if (isRunning || !existsSync(join(dir, 'log'))) return;
   try {
-    const damaged = damagedSidecars(dir);
-    if (damaged.length === 0) return;
+    if (!damagedSidecars(dir).some(({ isNeeded }) => !isNeeded)) return;
     const lock = id === undefined ? undefined : await lockStopped(roots, id);
-    for (const { path, message } of damaged) {
-      rmSync(path, { force: true });
-      say(`dropped: ${what}: ${message}`);
+    try {
+      // Looked at again: it may have run in between, and has made them anew.
+      for (const { path, message } of damagedSidecars(dir).filter(({ isNeeded }) => !isNeeded)) {
+        rmSync(path, { force: true });
+        say(`dropped: ${what}: ${message}`);
+      }
+    } finally {
+      lock?.release();
     }
-    lock?.release();
   } catch (error) {
     if (!isPgError(error)) throw error; // a log that cannot be read has been told of
   }

@@ -40,7 +40,9 @@ export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string
   const at = openStateAt(store, treeRoot, from, size);
   const { nextIno } = at.state;
   try {
-    if (needsWhatIsGone(from, at.state)) throw notRetained(size);
+    copyRoots(from, to, shared / SECTOR_BYTES);
+    // Of what is noted by now, not of what will be: the cleaner sees the links then.
+    if (needsWhatIsGone(to, at.state)) throw notRetained(size);
     const pieces = serializeState(at.state);
     for (const name of [OLDER_CHECKPOINT, CHECKPOINT])
       writeMark(join(to, name), CHECKPOINT_MAGIC, markAt(to, size), pieces);
@@ -48,7 +50,6 @@ export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string
     at.close();
   }
   copyHashes(from, to, size);
-  copyRoots(from, to, shared / SECTOR_BYTES);
   syncDirectory(to);
   return nextIno;
 }
@@ -84,6 +85,8 @@ function copyTail(from: string, to: string, shared: number, size: number): void 
     }
     ftruncateSync(target, size);
     fdatasyncSync(target);
+    // What is shared must be as durable as what is copied: else the parent, after a power cut, may be cut before it.
+    fdatasyncSync(source);
   } finally {
     closeSync(target);
     closeLog(source);

@@ -21,6 +21,8 @@ import { isMarkOf } from './recover.ts';
 import { sectorOf } from './roots.ts';
 import { CHECKPOINT_MAGIC, type Mark, readMark } from './sidecar.ts';
 
+/** What is read at once (`readMark`), and more than any checkpoint is. */
+const CHECKPOINT_BYTES_MAX = 2 ** 31 - 1;
 /** Says of which size a checkpoint came that the log has not named yet. */
 const UNVOUCHED = 'checkpoint.unvouched';
 
@@ -36,7 +38,8 @@ export class BaseCopy {
   readonly #fd: number;
   #hasher: Hasher | undefined;
   #at: number;
-  readonly #part: number;
+  /** -1: it is closed. */
+  #part: number;
   #partBytes = 0;
   readonly #gone: { sector: number; root: Uint8Array }[] = [];
 
@@ -53,8 +56,10 @@ export class BaseCopy {
     this.#part = openSync(join(dir, NEW_CHECKPOINT), flags, 0o600);
   }
 
-  /** Takes the next bytes of the checkpoint's file. */
+  /** Takes the next bytes of the checkpoint's file. PgError LOG_CORRUPT. */
   takeCheckpoint(bytes: Uint8Array): void {
+    if (this.#part < 0) throw this.#wrong('it is over');
+    if (this.#partBytes + bytes.length > CHECKPOINT_BYTES_MAX) throw this.#wrong('its checkpoint has no end');
     writeFully(this.#part, bytes, 0, bytes.length, this.#partBytes);
     this.#partBytes += bytes.length;
   }
@@ -81,9 +86,10 @@ export class BaseCopy {
   /** All has come: makes the log begin with it. Durable on return. What the log's entries go on from. PgError LOG_CORRUPT. */
   finish(): { hasher: Hasher; mark: Mark } {
     const hasher = this.#hasher;
-    if (this.#at !== this.size || hasher === undefined) throw this.#wrong(`it ends at byte ${this.#at}`);
+    if (this.#at !== this.size || hasher === undefined || this.#part < 0)
+      throw this.#wrong(`it ends at byte ${this.#at}`);
     fdatasyncSync(this.#part);
-    closeSync(this.#part);
+    this.#closePart();
     ftruncateSync(this.#fd, this.size);
     fdatasyncSync(this.#fd);
     const { salt } = readHeader(this.#fd, join(this.#dir, 'log'));
@@ -103,8 +109,13 @@ export class BaseCopy {
 
   /** The log here stays what it was; the caller cuts it. */
   abandon(): void {
-    closeSync(this.#part);
+    this.#closePart();
     rmSync(join(this.#dir, NEW_CHECKPOINT), { force: true });
+  }
+
+  #closePart(): void {
+    if (this.#part >= 0) closeSync(this.#part);
+    this.#part = -1;
   }
 
   #wrong(what: string): PgError {

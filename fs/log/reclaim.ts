@@ -58,13 +58,11 @@ export class Reclaimer {
   /** The sectors that can be given back, as far as their roots are kept; `isLive` tells what the state now needs. Empty while clones share the file. */
   candidates(isLive: (sector: number) => boolean): number[] {
     const end = sectorOf(this.horizon());
-    if (end === 0 || fstatSync(this.#fd).nlink > 1) return [];
-    const needed = this.#neededByKept();
-    if (needed === undefined) return [];
+    if (end === 0) return [];
+    const isKept = keptByOthers(this.#dir, this.#fd, this.#salt);
     const found: number[] = [];
     for (const [sector, { isGone }] of this.#roots.all().slice(0, end).entries())
-      if (sector >= sectorOf(baseBytes(this.#dir)) && !isGone && !isLive(sector) && !needed.has(sector))
-        found.push(sector);
+      if (sector >= sectorOf(baseBytes(this.#dir)) && !isGone && !isLive(sector) && !isKept(sector)) found.push(sector);
     // The first sector has the log's header.
     return found.filter((sector) => sector > 0);
   }
@@ -75,13 +73,15 @@ export class Reclaimer {
     this.#goneSectors = undefined;
   }
 
-  /** Opening to write: what a crash left of a checkpoint in the making goes, and what was noted to be gone is given back again. */
+  /** Opening to write: what a crash left of a checkpoint in the making goes, and what was noted to be gone is given back again, unless somebody needs it by now. */
   finishInterrupted(): void {
     removeNewCheckpoint(this.#dir);
     const kept = this.#roots.all();
+    if (!kept.some(({ isGone }) => isGone)) return;
+    const isKept = keptByOthers(this.#dir, this.#fd, this.#salt);
     for (let from = 0; from < kept.length;) {
       let to = from;
-      while (kept[to]?.isGone === true) to++;
+      while (kept[to]?.isGone === true && !isKept(to)) to++;
       if (to > from) punchHole(this.#fd, from * SECTOR_BYTES, (to - from) * SECTOR_BYTES);
       from = to + 1;
     }
@@ -111,17 +111,22 @@ export class Reclaimer {
   close(): void {
     this.#roots.close();
   }
+}
 
-  #neededByKept(): Set<number> | undefined {
-    const needed = new Set<number>();
-    for (const path of [CHECKPOINT, OLDER_CHECKPOINT, ...keptFiles(this.#dir)]) {
-      const sectors = neededSectors(join(this.#dir, path), this.#salt);
-      // What cannot be read might need anything.
-      if (sectors === undefined) return undefined;
-      for (const { sector } of sectors) needed.add(sector);
-    }
-    return needed;
+/**
+ * Whether a sector must stay for others than the state now: the checkpoints, the states that are kept by name, and clones that share the file. As it is at this
+ * moment: any process may keep a state or make a clone.
+ */
+function keptByOthers(dir: string, fd: number, salt: number): (sector: number) => boolean {
+  if (fstatSync(fd).nlink > 1) return () => true;
+  const needed = new Set<number>();
+  for (const path of [CHECKPOINT, OLDER_CHECKPOINT, ...keptFiles(dir)]) {
+    const sectors = neededSectors(join(dir, path), salt);
+    // What cannot be read might need anything.
+    if (sectors === undefined) return () => true;
+    for (const { sector } of sectors) needed.add(sector);
   }
+  return (sector) => needed.has(sector);
 }
 
 /** Files of the states that are kept by name, as paths in the log's directory; those in the making are not. */
@@ -135,7 +140,10 @@ function keptFiles(dir: string): string[] {
   }
 }
 
-/** As `Reclaimer.giveBack`, by anyone; `punch` gives [offset, offset + length) of a file back. Done again after a crash it does no harm. */
+/**
+ * As `Reclaimer.giveBack`, by anyone; `punch` gives [offset, offset + length) of a file back. Done again after a crash it does no harm. Whoever keeps a state or makes
+ * a clone does that first, and then looks at what is noted; here it is noted first, and then looked at who keeps what. So one of the two sees the other.
+ */
 export function giveBack(
   dir: string,
   fd: number,
@@ -149,7 +157,10 @@ export function giveBack(
       const group = sectors.slice(from, from + GROUP);
       for (const sector of group) roots.put(sector, { root: roots.get(sector)!.root, isGone: true });
       roots.sync();
-      for (const sector of group) punch(fd, sector * SECTOR_BYTES, SECTOR_BYTES);
+      const isKept = keptByOthers(dir, fd, salt);
+      for (const sector of group.filter(isKept)) roots.put(sector, { root: roots.get(sector)!.root, isGone: false });
+      for (const sector of group)
+        if (roots.get(sector)?.isGone === true) punch(fd, sector * SECTOR_BYTES, SECTOR_BYTES);
     }
   } finally {
     roots.close();

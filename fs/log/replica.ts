@@ -11,7 +11,7 @@ import {
 import { dirname, join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
 import { BaseCopy, forgetUnvouched, unvouchedSize, vouch } from './base-copy.ts';
-import { closeLog, openToRead, openWithBases } from './bases.ts';
+import { basesOf, closeLog, openToRead, openWithBases } from './bases.ts';
 import { namedCheckpoint } from './checkpoint-entry.ts';
 import { CHECKPOINT, Checkpoints } from './checkpoints.ts';
 import { isDiskFull, lockFile, readFully, syncDirectory, writeFully } from './disk.ts';
@@ -107,14 +107,21 @@ export function openReplica(dir: string, options: { create?: boolean; epoch: num
     if (!options.create) throw new PgError('LOG_MISSING', `there is no log at ${path}`);
     if (mkdirSync(dir, { recursive: true, mode: 0o700 }) !== undefined) syncDirectory(dirname(dir));
   }
-  const fd = openWithBases(path, constants.O_RDWR | constants.O_CREAT);
+  const fd = openToReceive(path);
   try {
-    if (!lockFile(fd)) throw new PgError('LOG_BUSY', `${path} is open for writing in another process`);
     return new Replica(dir, fd);
   } catch (error) {
     closeLog(fd);
     throw error;
   }
+}
+
+/** Opens a log's file, made if there is none, with the writer's lock. */
+function openToReceive(path: string): number {
+  const fd = openWithBases(path, constants.O_RDWR | constants.O_CREAT);
+  if (lockFile(fd)) return fd;
+  closeLog(fd);
+  throw new PgError('LOG_BUSY', `${path} is open for writing in another process`);
 }
 
 /**
@@ -124,7 +131,7 @@ export function openReplica(dir: string, options: { create?: boolean; epoch: num
  */
 export class Replica {
   readonly dir: string;
-  readonly #fd: number;
+  #fd: number;
   readonly #path: string;
   #epoch: number;
   #size = 0;
@@ -182,10 +189,14 @@ export class Replica {
     return bytes;
   }
 
-  /** Forgets everything: the owner's log is another one. */
+  /** Forgets everything: the owner's log is another one. It gets a file of its own: clones go on from what was in this one, or it was a clone's (bases.ts). PgError LOG_BUSY. */
   reset(): void {
-    ftruncateSync(this.#fd, 0);
-    fdatasyncSync(this.#fd);
+    for (const name of ['log', ...basesOf(this.dir).map((base) => base.name)])
+      rmSync(join(this.dir, name), { force: true });
+    const fd = openToReceive(this.#path);
+    closeLog(this.#fd);
+    this.#fd = fd;
+    syncDirectory(this.dir);
     this.#size = this.#have = this.#parsed = this.#sequence = this.#committedSequence = 0;
     this.#hasher?.close();
     this.#hasher = undefined;
@@ -200,6 +211,7 @@ export class Replica {
     if (from === 0 && this.#size > 0) this.reset();
     if (from !== this.#size) throw this.#corrupt(`its beginning is sent from byte ${from}`);
     this.#corrupt('');
+    this.#base?.abandon();
     this.#base = new BaseCopy(this.dir, this.#fd, this.#hasher, from, size);
     return this.#base;
   }

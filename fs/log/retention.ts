@@ -10,6 +10,9 @@ export interface Retain {
   ms: number | null;
 }
 
+/** Everything, from the checkpoint on that the log has when this is set. */
+export const RETAIN_ALL: Retain = { bytes: Number.MAX_SAFE_INTEGER, ms: null };
+
 /** States where replay of what is retained starts: former checkpoints, among the states that are kept by name. */
 const PREFIX = '.retain-';
 const policyPath = (dir: string): string => join(dir, 'retain');

@@ -121,19 +121,10 @@ export function verifyLog(dir: string, size: number, isWritten: boolean): LogRea
 
 /**
  * The side files of a log that are there and cannot be used, in words: damaged, or of another log. What they say is made anew from the log when it is
- * opened next. PgError LOG_CORRUPT, LOG_VERSION.
+ * opened next. One that `isNeeded` must not be removed for that. PgError LOG_CORRUPT, LOG_VERSION.
  */
-export function damagedSidecars(dir: string): { path: string; message: string }[] {
+export function damagedSidecars(dir: string): { path: string; message: string; isNeeded: boolean }[] {
   const salt = logSalt(dir);
-  const roots = join(dir, 'roots');
-  const kept = new RootsFile(dir, salt).all().length;
-  const written = Math.floor(
-    ((statSync(roots, { throwIfNoEntry: false })?.size ?? 0) - ROOTS_HEADER_BYTES) / ROOTS_RECORD_BYTES,
-  );
-  const lost =
-    kept < written
-      ? [{ path: roots, message: `its roots are damaged from sector ${kept} on: they are computed anew` }]
-      : [];
   return [
     ['checkpoint', CHECKPOINT_MAGIC, 'the next start replays the log from its beginning, or an older checkpoint'],
     ['checkpoint.1', CHECKPOINT_MAGIC, 'the newer checkpoint stands alone'],
@@ -142,9 +133,26 @@ export function damagedSidecars(dir: string): { path: string; message: string }[
     .flatMap(([name, magic, then]) => {
       const file = join(dir, name!);
       if (!existsSync(file) || readMark(file, magic!, salt) !== undefined) return [];
-      return [{ path: file, message: `its ${name} is damaged: ${then}` }];
+      return [{ path: file, message: `its ${name} is damaged: ${then}`, isNeeded: false }];
     })
-    .concat(lost);
+    .concat(damagedRoots(dir, salt));
+}
+
+/** Of a cleaned log the other records alone say what was given back, and have the roots of that; the damaged ones are put again when their sectors are hashed. */
+function damagedRoots(dir: string, salt: number): ReturnType<typeof damagedSidecars> {
+  const path = join(dir, 'roots');
+  const bytes = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) - ROOTS_HEADER_BYTES;
+  const written = Math.floor(bytes / ROOTS_RECORD_BYTES);
+  const roots = new RootsFile(dir, salt);
+  try {
+    const kept = roots.all().length;
+    if (kept >= written) return [];
+    const records = Array.from({ length: written }, (_, sector) => roots.get(sector));
+    const isNeeded = records.some((record) => record?.isGone === true);
+    return [{ path, message: `its roots are damaged from sector ${kept} on: they are computed anew`, isNeeded }];
+  } finally {
+    roots.close();
+  }
 }
 
 /** The number that a log is told from others by. LOG_CORRUPT, LOG_VERSION. */

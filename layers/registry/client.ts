@@ -217,7 +217,7 @@ export class RegistryClient {
           'accept-encoding': 'identity',
           ...(isOrigin && authorization !== null ? { authorization } : {}),
         },
-        dispatcher: connections.to(url, insecure && url.hostname === start.hostname, publicOnly),
+        dispatcher: connections.to(url, insecure && url.hostname === origin.hostname, publicOnly),
         signal: signal ?? null,
       });
       const { location } = answer.headers;

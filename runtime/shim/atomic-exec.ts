@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { cloneLog } from '../../fs/history/clone-log.ts';
 import { findConflict } from '../../fs/history/conflicts.ts';
+import { RETAIN_ALL, writeRetain } from '../../fs/log/retention.ts';
 import { type Mount, startMount } from '../../fs/mount.ts';
 import { PgError, toErrorData } from '../../mdm/error.ts';
 import { containerDir, containerRunDir, type Roots } from '../../store/paths.ts';
@@ -117,6 +118,8 @@ class Beside {
     const store = openStore(roots, { readOnly: true });
     try {
       this.firstIno = cloneLog(store, this.treeRoot, logDirOf(roots, record.id), this.logDir, this.from);
+      // What the command does is done again from its entries: none of them is cleaned away.
+      writeRetain(this.logDir, RETAIN_ALL);
     } finally {
       await store.close();
     }

@@ -1,15 +1,20 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { cloneLog } from '../../../fs/history/clone-log.ts';
 import { commitsBackFrom } from '../../../fs/history/commits-back.ts';
+import { isRetained } from '../../../fs/history/retained.ts';
+import { keepSnapshot } from '../../../fs/history/snapshots.ts';
 import { openStateAt } from '../../../fs/history/state-at.ts';
 import { basesOf } from '../../../fs/log/bases.ts';
 import { CommitList } from '../../../fs/log/commits.ts';
+import { readHeader } from '../../../fs/log/header.ts';
 import { openLog } from '../../../fs/log/log.ts';
+import { giveBackIn } from '../../../fs/log/reclaim.ts';
 import { LogReader, openReplica } from '../../../fs/log/replica.ts';
+import { RootsFile } from '../../../fs/log/roots.ts';
 import { verifyLog } from '../../../fs/log/verify.ts';
 import { openView } from '../../../fs/view/open-view.ts';
 import type { View } from '../../../fs/view/view.ts';
@@ -124,6 +129,91 @@ describe('clones of logs', () => {
       }),
       { numRuns: CASES },
     );
+  });
+
+  /** A log of which much may be given back, but for the state `at`; what the cleaner was about to give back of it. */
+  function cleanable(): { branch: Branch; at: Branch['past'][number]; sectors: number[] } {
+    const branch = begin();
+    write(branch, 'a', 9, 1);
+    const at = branch.past.at(-1)!;
+    write(branch, 'a', 9, 2);
+    write(branch, 'a', 9, 3);
+    const { view } = branch;
+    view.checkpoint();
+    view.checkpoint();
+    assert.equal(view.hashSome(Infinity), true);
+    view.position();
+    const sectors = view.cleaner!.candidates();
+    assert.ok(sectors.length >= 3);
+    return { branch, at, sectors };
+  }
+
+  it('keep what they need, though the cleaner had chosen it before they were made', () => {
+    const { branch, at, sectors } = cleanable();
+    const cloned = clone(branch, at);
+    giveBackIn(dirOf(branch.name), sectors);
+    check(cloned);
+    check(branch);
+    for (const { view } of [branch, cloned]) view.close();
+    rmSync(dirOf(cloned.name), { recursive: true });
+    giveBackIn(dirOf(branch.name), sectors);
+    assert.ok(!isRetained(dirOf(branch.name), at.size));
+  });
+
+  it('snapshots do, too, and a crash in between', () => {
+    const { branch, at, sectors } = cleanable();
+    const dir = dirOf(branch.name);
+    const snapshot = { name: 'then', size: at.size, root: '', ms: 0, createdMs: 0 };
+    keepSnapshot(fixture.store, fixture.treeRoot, dir, snapshot);
+    giveBackIn(dir, sectors);
+    const filesThen = (): Files => {
+      const state = openStateAt(fixture.store, fixture.treeRoot, dir, at.size);
+      const found = new Map(at.files);
+      const bytes = Buffer.alloc(9 << 20);
+      const ino = state.state.lookup(1, 'a')!;
+      state.read(ino, 0, bytes);
+      state.close();
+      return found.set('a', digest(bytes));
+    };
+    assert.deepEqual(filesThen(), at.files);
+    // Noted, and then the process was gone before it could look.
+    const fd = openSync(join(dir, 'log'), 'r');
+    const roots = new RootsFile(dir, readHeader(fd, dir).salt);
+    closeSync(fd);
+    for (const sector of sectors) roots.put(sector, { root: roots.get(sector)!.root, isGone: true });
+    roots.close();
+    branch.view.close();
+    branch.view = fixture.view(branch.name);
+    assert.deepEqual(filesThen(), at.files);
+    branch.view.close();
+  });
+
+  it('keep what they share when the parent receives another log', () => {
+    const parent = begin();
+    write(parent, 'a', 9, 1);
+    const cloned = clone(parent, parent.past.at(-1)!);
+    const other = begin();
+    write(other, 'b', 1, 5);
+    for (const { view } of [parent, other]) view.close();
+    // A clone's copy has bases, which are not the other log's.
+    const second = clone(cloned, cloned.past.at(-1)!);
+    second.view.close();
+    for (const branch of [parent, second]) {
+      const replica = openReplica(dirOf(branch.name), { epoch: 0 });
+      replica.reset();
+      const reader = new LogReader(dirOf(other.name));
+      const bytes = Buffer.alloc(other.past.at(-1)!.size);
+      reader.readCommitted(0, bytes, bytes.length);
+      reader.close();
+      for (let at = 0; at < bytes.length; at += 1 << 20) replica.append(bytes.subarray(at, at + (1 << 20)));
+      replica.sync();
+      replica.close();
+      const view = fixture.view(branch.name);
+      assert.deepEqual(filesOf(view), other.files);
+      view.close();
+    }
+    check(cloned);
+    cloned.view.close();
   });
 
   it('share full sectors, have the same history, and move as any log', () => {

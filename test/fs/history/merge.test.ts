@@ -8,6 +8,7 @@ import { findConflict } from '../../../fs/history/conflicts.ts';
 import { openStateAt, type StateAt } from '../../../fs/history/state-at.ts';
 import { openView } from '../../../fs/view/open-view.ts';
 import { openLog } from '../../../fs/log/log.ts';
+import { RETAIN_ALL, writeRetain } from '../../../fs/log/retention.ts';
 import type { View } from '../../../fs/view/view.ts';
 import { isPgError } from '../../../mdm/error.ts';
 import { dump, Fixture, readWhole, ROOT_CALLER } from '../view/fixture.ts';
@@ -76,6 +77,27 @@ describe('what a clone has done, done in the log that it is a clone of', () => {
       { numRuns: CASES },
     );
     assert.ok(merged > 0);
+  });
+
+  it('is all there though the clone was cleaned meanwhile', () => {
+    const main = fresh();
+    const view = fixture.view(main);
+    const from = view.flush();
+    const { clone, firstIno } = startClone(main, from);
+    writeRetain(dirOf(clone), RETAIN_ALL);
+    const other = fixture.view(clone);
+    const kept = other.mknod(1, 'kept', 0o644, 0, ROOT_CALLER).ino;
+    other.write(kept, 0, Buffer.from('result'), false);
+    const scratch = other.mknod(1, 'scratch', 0o644, 0, ROOT_CALLER).ino;
+    for (let i = 0; i < 14; i++) other.write(scratch, i << 20, Buffer.alloc(1 << 20, i), false);
+    other.unlink(1, 'scratch');
+    other.forget(scratch);
+    other.clean();
+    other.close();
+    assert.equal(conflict(main, clone, from), undefined);
+    view.merge(dirOf(clone), from, firstIno);
+    assert.equal(readWhole(view, view.lookup(1, 'kept').ino).toString(), 'result');
+    view.close();
   });
 
   const isDirectory = (text: string): boolean => ((JSON.parse(text) as [number])[0] & 0o170000) === 0o040000;
