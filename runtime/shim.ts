@@ -175,7 +175,14 @@ class Connection {
 }
 
 function unknownRequest(request: never): PgError {
-  return new PgError('UNKNOWN_REQUEST', `unknown request: ${JSON.stringify(request)}`);
+  const { op } = request as { op?: unknown };
+  return new PgError(
+    'UNKNOWN_REQUEST',
+    `the shim of this container is of another pg, which does not know '${String(op)}'`,
+    {
+      hint: 'pg restart CONTAINER has this pg run it',
+    },
+  );
 }
 
 /** Everything is over: the process ends when the last answers have left. */
