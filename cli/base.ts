@@ -32,12 +32,13 @@ export abstract class PgCommand extends Command {
     if (process.env['PG_DEBUG']) process.stderr.write(`${visible(error.stack ?? error.message)}\n`);
     const { message: text, hint } = isPgError(error) ? error : usageError(error, this.id ?? '');
     const message = visible(text);
+    const shownHint = hint === undefined ? undefined : visible(hint);
     if (this.errorEvents !== undefined) {
       const code = isPgError(error) ? { code: error.code } : {};
-      this.errorEvents({ ...code, message, ...(hint === undefined ? {} : { hint }) });
+      this.errorEvents({ ...code, message, ...(shownHint === undefined ? {} : { hint: shownHint }) });
     } else {
       process.stderr.write(`pg: ${message}\n`);
-      if (hint !== undefined) process.stderr.write(`    ${hint}\n`);
+      if (shownHint !== undefined) process.stderr.write(`    ${shownHint}\n`);
     }
     this.exit(isPgError(error) ? (EXIT_OF_CODE[error.code] ?? EXIT_ENGINE) : EXIT_ENGINE);
   }

@@ -18,7 +18,7 @@ export async function forEach(
       if (!(error instanceof Error)) throw error;
       if (process.env['PG_DEBUG']) process.stderr.write(`${visible(String(error.stack))}\n`);
       process.stderr.write(`pg: ${visible(error.message)}\n`);
-      if (isPgError(error) && error.hint !== undefined) process.stderr.write(`    ${error.hint}\n`);
+      if (isPgError(error) && error.hint !== undefined) process.stderr.write(`    ${visible(error.hint)}\n`);
       failed = 1;
     }
   }

@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
-import { loadImage, putImage, putLayer, type ImageLayer, type LayerRecord } from '../layers/images.ts';
+import { loadImage, loadLayer, putImage, putLayer, type ImageLayer, type LayerRecord } from '../layers/images.ts';
 import { recipeSteps } from '../layers/recipe.ts';
 import { formatReference, parseImageName } from '../layers/reference.ts';
+import { digestOf, isDigest, splitDigest } from '../layers/transport/digest.ts';
+import { parseConfig } from '../layers/transport/manifest.ts';
 import { readNode } from '../layers/tree.ts';
 import { decodeRoot, DirectoryNode } from '../layers/trie.ts';
 import { PgError } from '../mdm/error.ts';
@@ -34,13 +36,18 @@ function takeImage(store: Store, body: Body): Answer {
   const treeRoot = bytesOf(body, 'treeRoot', 32);
   const layers = mapsOf(body, 'layers').map(layerOf);
   const recipes = mapsOf(body, 'recipes').map(recipeOf);
+  const { diff_ids: diffIds } = parseConfig(configBytes, 'the config of the image').rootfs;
+  if (layers.length !== diffIds.length || layers.some(({ diffId }, i) => diffId !== diffIds[i]))
+    throw badMessage('an image of other layers than its configuration says');
   checkTree(store, treeRoot);
   for (const { recipe } of recipes) checkRecipe(store, recipe);
   const names = body['names'];
   if (!Array.isArray(names) || !names.every((name) => typeof name === 'string'))
     throw badMessage("'names' is not a list of texts");
   store.transaction(() => {
-    for (const recipe of recipes) putLayer(store, recipe);
+    // What is here already stays as it is: it was verified when it came, and this is only what a peer says.
+    for (const recipe of recipes) if (loadLayer(store, recipe.diffId) === undefined) putLayer(store, recipe);
+    if (loadImage(store, id) !== undefined) return;
     putImage(
       store,
       {
@@ -62,8 +69,8 @@ function takeImage(store: Store, body: Body): Answer {
 
 function layerOf(body: Body): ImageLayer {
   return {
-    diffId: textOf(body, 'diffId'),
-    ...(body['digest'] === undefined ? {} : { digest: textOf(body, 'digest') }),
+    diffId: digestIn(body, 'diffId'),
+    ...(body['digest'] === undefined ? {} : { digest: digestIn(body, 'digest') }),
     mediaType: textOf(body, 'mediaType'),
     blobBytes: uintOf(body, 'blobBytes'),
   };
@@ -73,7 +80,7 @@ function recipeOf(body: Body): LayerRecord {
   const keys = bytesOf(body, 'recipe');
   if (keys.length % 40 !== 0) throw badMessage('a recipe of broken names');
   return {
-    diffId: textOf(body, 'diffId'),
+    diffId: digestIn(body, 'diffId'),
     recipe: Array.from({ length: keys.length / 40 }, (_, i) => contentOfKey(keys.subarray(i * 40, (i + 1) * 40))),
     tarBytes: uintOf(body, 'tarBytes'),
     contentBytes: uintOf(body, 'contentBytes'),
@@ -82,11 +89,18 @@ function recipeOf(body: Body): LayerRecord {
 }
 
 function manifestOf(body: Body): { bytes: Buffer; digest: string; mediaType: string } {
-  return {
-    bytes: Buffer.from(bytesOf(body, 'bytes')),
-    digest: textOf(body, 'digest'),
-    mediaType: textOf(body, 'mediaType'),
-  };
+  const bytes = Buffer.from(bytesOf(body, 'bytes'));
+  const digest = digestIn(body, 'digest');
+  if (digestOf(bytes, splitDigest(digest, 'a manifest').algorithm) !== digest)
+    throw badMessage('a manifest that has another digest');
+  return { bytes, digest, mediaType: textOf(body, 'mediaType') };
+}
+
+/** A digest: it becomes part of paths when the image is exported. */
+function digestIn(body: Body, name: string): string {
+  const digest = textOf(body, name);
+  if (!isDigest(digest)) throw badMessage(`'${name}' is no digest`);
+  return digest;
 }
 
 /** IMAGE_INCOMPLETE unless every node and content below `treeRoot` is in the store. */

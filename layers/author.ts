@@ -10,6 +10,7 @@ import type { ProgressSink } from './progress.ts';
 import { describeRoot, type RootSource, rootTar } from './root-tar.ts';
 import { hostPlatform, parsePlatform } from './transport/platform.ts';
 import type { ImageConfig } from './transport/source.ts';
+import type { UnpackLimit } from './transport/unpack-limit.ts';
 
 export interface AuthorOptions {
   /** Without: the image has only its id. */
@@ -20,6 +21,8 @@ export interface AuthorOptions {
   message?: string;
   /** `os/arch[/variant]`; default: this machine's. */
   platform?: string;
+  /** How far a compressed tar may unpack. Default UNPACK_LIMIT. */
+  unpack?: UnpackLimit;
   progress?: ProgressSink;
   signal?: AbortSignal;
 }
@@ -44,7 +47,7 @@ export async function authorImage(store: Store, source: RootSource, options: Aut
   };
   const { progress, signal } = options;
   progress?.start('root', `reading ${what}`);
-  const tar = rootTar(source, (bytes) => progress?.advance('root', bytes), signal);
+  const tar = rootTar(source, (bytes) => progress?.advance('root', bytes), signal, options.unpack);
   const image = await commitImage(store, null, tar, config, names);
   progress?.done('root');
   return image;

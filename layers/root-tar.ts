@@ -6,6 +6,7 @@ import { open, stat } from 'node:fs/promises';
 import { PgError } from '../mdm/error.ts';
 import { decompressed } from './transport/decompress.ts';
 import { readRange, unreadable } from './transport/files.ts';
+import { limited, UNPACK_LIMIT, type UnpackLimit } from './transport/unpack-limit.ts';
 
 export type RootSource =
   { kind: 'directory'; path: string } | { kind: 'file'; path: string } | { kind: 'stdin' } | { kind: 'url'; url: URL };
@@ -40,15 +41,21 @@ export function describeRoot(source: RootSource): string {
 
 /**
  * The tar of a root filesystem, unpacked, read once. `onBytes` is told of what was read. PgError `FILE_UNREADABLE`, `BLOB_DAMAGED`,
- * `URL_UNREADABLE`.
+ * `URL_UNREADABLE`, `UNPACKS_TOO_FAR` beyond `limit`.
  */
 export async function* rootTar(
   source: RootSource,
   onBytes: (bytes: number) => void,
   signal: AbortSignal | undefined,
+  limit: UnpackLimit = UNPACK_LIMIT,
 ): AsyncGenerator<Uint8Array> {
   const what = describeRoot(source);
-  for await (const piece of decompressed(counted(packedTar(source, signal), onBytes), what)) {
+  let taken = 0;
+  const packed = counted(packedTar(source, signal), (bytes) => {
+    taken += bytes;
+    onBytes(bytes);
+  });
+  for await (const piece of limited(decompressed(packed, what), () => taken, limit, what)) {
     signal?.throwIfAborted();
     yield piece;
   }

@@ -1,4 +1,14 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import { encodeSectorRecord } from './catalog.ts';
@@ -39,8 +49,11 @@ export async function rebuildIndex(roots: Roots): Promise<Rebuilt> {
     copyFileSync(copy, made);
     syncFile(made);
   }
-  if (existsSync(data)) renameSync(data, aside);
-  if (hasCopy) renameSync(made, data);
+  // There is an index at every moment: with none a new, empty one would be made, by which the collector takes every sector.
+  if (hasCopy) {
+    if (existsSync(data)) linkSync(data, aside);
+    renameSync(made, data);
+  } else if (existsSync(data)) renameSync(data, aside);
   // The table of readers is of the old one.
   rmSync(join(dir, 'lock.mdb'), { force: true });
   syncDirectory(dir);

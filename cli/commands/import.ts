@@ -78,7 +78,7 @@ Prints the image's id (with --all-platforms, the digest of the index). An image 
     await transfer(roots, flags, onErrors, 'nothing was imported', async ({ store, progress, signal, say }) => {
       if (root !== undefined) {
         refuse(flags, ['all-platforms', 'from']);
-        const image = await authorImage(store, root, { ...edits, progress, signal });
+        const image = await authorImage(store, root, { ...edits, unpack, progress, signal });
         say(`${nameOf(image)} (${humanSize(image.size)}) made of the files in ${describeRoot(root)}`);
         progress.result({ image: image.id, names: image.names, took: describeRoot(root), alreadyPresent: false });
         process.stdout.write(`${image.id}\n`);

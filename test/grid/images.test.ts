@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { ContentsTaker } from '../../grid/contents-take.ts';
@@ -7,7 +7,7 @@ import { planImage, shipImage } from '../../grid/image-offer.ts';
 import { imageServices } from '../../grid/image-take.ts';
 import { isPgError } from '../../mdm/error.ts';
 import { exportImage } from '../../layers/export.ts';
-import { findImage, listImages, tagImage, type ImageRecord } from '../../layers/images.ts';
+import { findImage, listImages, loadLayer, tagImage, type ImageRecord } from '../../layers/images.ts';
 import { importImage } from '../../layers/import.ts';
 import { openTree } from '../../layers/tree.ts';
 import { contentKey, encodeExtents } from '../../store/content.ts';
@@ -152,6 +152,48 @@ describe('an image on its way to another node', () => {
     const bulk = Buffer.concat([lie, count, extents]);
     await pair.connection.request('contents', 'contents', {}, bulk);
     await assert.rejects(pair.connection.request('contents', 'settle'), { code: 'BAD_CONTENT' });
+  });
+
+  it('that says of itself what is not so, or of one that is here, changes nothing', async () => {
+    const image = await imported('app:1', [base]);
+    await ship(image);
+    const evil = await imported('evil:1', [{ x: Buffer.from('of the peer') }]);
+    await ship(evil);
+    const config = Buffer.from(JSON.stringify({ ...evil.config, author: 'another' }));
+    const id = `sha256:${createHash('sha256').update(config).digest('hex')}`;
+    const [layer] = evil.layers;
+    const keys = Buffer.concat(loadLayer(store, layer!.diffId)!.recipe.map(contentKey));
+    const recipe = { diffId: layer!.diffId, recipe: keys, tarBytes: 1, contentBytes: 1, entries: 1 };
+    const manifest = { bytes: Buffer.from('{}'), digest: '', mediaType: 'm' };
+    const body = {
+      id,
+      config,
+      treeRoot: evil.treeRoot,
+      platform: 'linux/amd64',
+      size: 1,
+      names: [],
+      recipes: [],
+      layers: [{ ...layer! }],
+    };
+    const offer = (changed: object): Promise<unknown> =>
+      pair.connection.request('contents', 'image', { ...body, ...changed });
+    const outside = 'sha256:../../../../tmp/outside';
+    const words = Buffer.from('no JSON');
+    for (const lie of [
+      { manifest: { ...manifest, digest: outside } },
+      { manifest: { ...manifest, digest: layer!.diffId } },
+      { layers: [{ ...layer!, digest: outside }] },
+      { layers: [{ ...layer!, diffId: outside }] },
+      { layers: [] },
+      { recipes: [{ ...recipe, diffId: outside }] },
+      { config: words, id: `sha256:${createHash('sha256').update(words).digest('hex')}` },
+    ])
+      await assert.rejects(offer(lie), (e) => isPgError(e), JSON.stringify(Object.keys(lie)));
+    assert.equal(findImage(target, id), undefined);
+    const before = [findImage(target, image.id), loadLayer(target, image.layers[0]!.diffId)];
+    const ofFirst = { id: image.id, config: image.configBytes, layers: image.layers.map((one) => ({ ...one })) };
+    await offer({ ...ofFirst, recipes: [{ ...recipe, diffId: image.layers[0]!.diffId }] });
+    assert.deepEqual([findImage(target, image.id), loadLayer(target, image.layers[0]!.diffId)], before);
   });
 
   it('can be broken off', async () => {
