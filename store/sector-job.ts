@@ -96,7 +96,9 @@ function pack({ path, temporary, used, level }: SectorJob & { kind: 'pack' }): {
   if (isPackedFile(file)) return { packed: true };
   if (decodeSectorFile(file, input).length > 0) return {};
   try {
-    if (!writePackedFile(temporary, input, used, level)) return { packed: false };
+    // What is packed takes the place of the file: nothing behind `used` is to be lost, whatever said so.
+    const all = Math.max(used, usedBytes(input));
+    if (!writePackedFile(temporary, input, all, level)) return { packed: false };
     syncFile(temporary);
     return { packed: true };
   } catch (cause) {

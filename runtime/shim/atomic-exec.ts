@@ -38,6 +38,8 @@ export interface AtomicPlace {
 }
 
 let lastNumber = 0;
+/** Commands of this container end one after the other: each pauses it. */
+let lastMerge: Promise<void> = Promise.resolve();
 
 /**
  * `pg exec --atomic`: runs a command on a clone of the container's files as they are now, with everything else but its files in memory the container's own (processes, network, volumes). When it exits with 0, what it has written
@@ -136,13 +138,18 @@ class Beside {
   async end(keep: boolean): Promise<void> {
     const { runtime, record } = this.place;
     try {
-      await runtime.remove(`${record.id}-${this.name}`);
-      const written = keep ? await this.written() : 0;
-      if (this.mount !== undefined) {
-        await this.mount.unmount(true);
-        await this.mount.end();
+      let written = 0;
+      try {
+        await runtime.remove(`${record.id}-${this.name}`);
+        if (keep) written = await this.written();
+      } finally {
+        // In any case: what is mounted is not to be removed file by file.
+        if (this.mount !== undefined) {
+          await this.mount.unmount(true);
+          await this.mount.end();
+        }
       }
-      if (written > this.from) await this.merge(written);
+      if (written > this.from) await (lastMerge = lastMerge.catch(() => {}).then(() => this.merge(written)));
     } finally {
       await rm(this.runDir, { recursive: true, force: true });
       await rm(this.dir, { recursive: true, force: true });

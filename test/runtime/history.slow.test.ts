@@ -225,6 +225,12 @@ describe('history', function () {
       /run it again/,
     );
     assert.equal(await sh('busy', 'grep -c mine /log || true'), '0');
+    // Several at once, which end at about the same time.
+    const beside = ['one', 'two', 'three'].map((name) =>
+      at.pg('exec', '--atomic', 'busy', 'sh', '-c', `echo ${name} >/${name}; sleep 0.5`),
+    );
+    for (const each of await Promise.all(beside)) assert.equal(each.code, 0, each.stderr);
+    assert.equal(await sh('busy', 'cat /one /two /three'), 'one\ntwo\nthree');
     // Killed in the middle of it, with its shim: nothing of it is left, and nothing lies about.
     const hanging = at.start('exec', '--atomic', 'busy', 'sh', '-c', 'echo half >/conf; echo up; sleep 100');
     let output = '';

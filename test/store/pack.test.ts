@@ -3,6 +3,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { isPgError } from '../../mdm/error.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
+import { encodeSectorRecord } from '../../store/catalog.ts';
 import { packSector, PACKED_HEAD_BYTES, UNIT_BYTES, unpackSector } from '../../store/packed.ts';
 import type { ContentRef, Store } from '../../store/store.ts';
 import { importAll, noise, Place, prose, readAll } from './fixture.ts';
@@ -31,6 +32,16 @@ describe('store: packed sectors', () => {
       refs.forEach((ref, i) => assert.ok(readAll(reader, ref).equals(contents[i]!), `content ${i}`));
     assert.deepEqual((await store.verify()).problems, []);
     assert.equal((await store.pack()).sectors, 0, 'nothing is tried twice');
+  });
+
+  it('have all that the file has, whatever the index says of it', async () => {
+    const bytes = prose(3_000_000, 1);
+    const [ref] = await importAll(store, [bytes]);
+    const { sector } = store.contentExtents(ref!)![0]!;
+    const sectors = store.table('sectors');
+    store.transaction(() => sectors.put(sector, encodeSectorRecord({ used: 100_000, form: 'plain' })));
+    assert.equal((await store.pack()).packed, 1);
+    assert.ok(readAll(place.open(), ref!).equals(bytes));
   });
 
   it('are read at any offset as what they stand for', async () => {
