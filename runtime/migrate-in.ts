@@ -238,15 +238,7 @@ export class MigrateIn {
         `the log of container ${record.name} came out as ${describePosition({ size, root })}, not ${describePosition(wanted)}`,
       );
     }
-    if (!replica.isVouched) {
-      throw new PgError(
-        'LOG_CORRUPT',
-        `the log of container ${record.name} does not name the checkpoint that came with it`,
-        {
-          hint: 'move it again',
-        },
-      );
-    }
+    requireVouched(record, replica);
     const treeRoot = treeRootOf(record);
     if (treeRoot !== null) readNode(this.#landing.store, treeRoot);
     if (follower !== undefined) await follower.follow(size, false);
@@ -278,6 +270,7 @@ export class MigrateIn {
     if (record.id !== release.container || size !== release.size || Buffer.compare(root, release.root) !== 0) {
       throw new PgError('ROOTS_DIFFER', `the release is not of the copy that is here`);
     }
+    requireVouched(record, replica);
     replica.setEpoch(release.epoch);
     changeOwnership(roots, record.id, () => ({
       epoch: release.epoch,
@@ -377,4 +370,12 @@ function replicaSize(roots: Roots, id: string): Body {
     if (isPgError(error, 'LOG_BUSY')) return { size: 0, lastCommit: new Uint8Array(0) };
     throw error;
   }
+}
+
+/** LOG_CORRUPT while a checkpoint is here that the log itself does not vouch for. */
+function requireVouched({ name }: ContainerRecord, replica: Replica): void {
+  if (replica.isVouched) return;
+  throw new PgError('LOG_CORRUPT', `the log of container ${name} does not name the checkpoint that came with it`, {
+    hint: 'move it again',
+  });
 }

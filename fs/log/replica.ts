@@ -13,7 +13,7 @@ import { PgError } from '../../mdm/error.ts';
 import { BaseCopy, forgetUnvouched, unvouchedSize, vouch } from './base-copy.ts';
 import { basesOf, closeLog, openToRead, openWithBases } from './bases.ts';
 import { namedCheckpoint } from './checkpoint-entry.ts';
-import { CHECKPOINT, Checkpoints } from './checkpoints.ts';
+import { CHECKPOINT, Checkpoints, KEPT_STATES } from './checkpoints.ts';
 import { isDiskFull, lockFile, readFully, syncDirectory, writeFully } from './disk.ts';
 import {
   COMMIT_BYTES,
@@ -202,8 +202,8 @@ export class Replica {
     this.#hasher = undefined;
     forgetUnvouched(this.dir);
     this.#unvouched = undefined;
-    for (const name of ['hash', 'roots', 'checkpoint', 'checkpoint.1', 'meter'])
-      rmSync(join(this.dir, name), { force: true });
+    for (const name of ['hash', 'roots', 'checkpoint', 'checkpoint.1', 'meter', KEPT_STATES, 'snapshots.json'])
+      rmSync(join(this.dir, name), { force: true, recursive: true });
   }
 
   /** The beginning of a cleaned log comes, up to `size`; `from` is what this copy has, or 0: it begins anew. PgError LOG_CORRUPT. */
@@ -235,6 +235,7 @@ export class Replica {
 
   /** Takes the bytes that follow those taken so far. PgError LOG_CORRUPT when they do not continue this log, LOG_FULL. */
   append(bytes: Uint8Array): void {
+    if (this.#base !== undefined) throw this.#corrupt('its beginning is not here yet');
     this.#take(bytes);
     let committed = 0;
     let sequence = 0;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { Entry } from '../../../fs/log/entry.ts';
@@ -67,6 +67,28 @@ describe('a replica of a log', () => {
       ),
       { numRuns: 30 },
     );
+  });
+
+  it('takes a beginning that comes to nothing for what it is, and closes only what is its own', () => {
+    append(5000);
+    const replica = openReplica(target(), { create: true, epoch: 0 });
+    const isCorrupt = (error: unknown): boolean => isPgError(error, 'LOG_CORRUPT');
+    replica.beginBase(0, 8192).takeCheckpoint(Buffer.from('of another'));
+    // Announced once more: the first is given up.
+    const base = replica.beginBase(0, 8192);
+    base.takeCheckpoint(Buffer.from('nonsense'));
+    assert.throws(() => replica.append(bytesFrom(0)), isCorrupt);
+    base.takeBytes(0, Buffer.concat([bytesFrom(0), Buffer.alloc(8192)]).subarray(0, 8192));
+    assert.throws(() => replica.finishBase(), isCorrupt);
+    assert.throws(() => base.takeCheckpoint(Buffer.from('more')), isCorrupt);
+    // Descriptors that are free by now are somebody else's next.
+    const others = [1, 2, 3].map((i) => openSync(join(dir, `other-${i}`), 'w'));
+    replica.close();
+    for (const fd of others) closeSync(fd);
+    const again = openReplica(target(), { epoch: 0 });
+    again.append(bytesFrom(again.size));
+    assert.deepEqual(again.sync(), log.position());
+    again.close();
   });
 
   it('tells a prefix of the log from another log', () => {
