@@ -18,7 +18,7 @@ import { noise, prose } from '../store/fixture.ts';
 
 const QUIET = { start: (): void => {}, advance: (): void => {}, done: (): void => {} };
 const ROOT = { uid: 0, gid: 0, pid: 1 };
-const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 600) / 40);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 3000) / 200);
 const SEED = Number(process.env['PG_TEST_SEED'] ?? 1);
 
 /** Everything that can be read, by path; of what cannot be, the error. */

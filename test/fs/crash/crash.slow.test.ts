@@ -9,8 +9,8 @@ import { Knowledge } from '../mount/knowledge.ts';
 import { Disk, materialize, randomOf } from './disk.ts';
 import { traced } from './trace.ts';
 
-/** PG_TEST_CASES: how many crashes. */
-const CRASHES = Number(process.env['PG_TEST_CASES'] ?? 20);
+/** How many crashes: one for each 400 of PG_TEST_CASES. */
+const CRASHES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 8000) / 400);
 const WORK_MS = 2500;
 
 describe('a mount on a disk whose power goes under load', function () {

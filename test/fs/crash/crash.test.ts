@@ -12,8 +12,8 @@ import { Disk, materialize, randomOf } from './disk.ts';
 import { type Action, traced } from './trace.ts';
 import type { Outcome } from './workload.ts';
 
-/** PG_TEST_CASES: how many crashes in all. */
-const CRASHES = Number(process.env['PG_TEST_CASES'] ?? 300);
+/** How many crashes in all: a sixteenth of PG_TEST_CASES. */
+const CRASHES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 4800) / 16);
 const PER_PROGRAM = 150;
 const OPERATIONS = 120;
 

@@ -20,7 +20,7 @@ import { openView } from '../../../fs/view/open-view.ts';
 import type { View } from '../../../fs/view/view.ts';
 import { Fixture, listNames, readWhole, ROOT_CALLER } from '../view/fixture.ts';
 
-const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 80);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 320);
 const SECTOR = 4 << 20;
 
 /** What a log's files must be: names with the digests of what is in them. */

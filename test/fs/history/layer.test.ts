@@ -16,7 +16,7 @@ import { Fixture, type ImageFile, MTIME_SEC, ROOT_CALLER } from '../view/fixture
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { dumpState } from './dump-state.ts';
 
-const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 16);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 64);
 const CONFIG: ImageConfig = {
   architecture: 'amd64',
   os: 'linux',

@@ -16,7 +16,7 @@ import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { copyModel } from './copy-model.ts';
 import { pathsOf } from './dump-state.ts';
 
-const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 16);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 64);
 
 describe('what a clone has done, done in the log that it is a clone of', () => {
   let fixture: Fixture;

@@ -16,7 +16,7 @@ import type { Model } from '../view/model.ts';
 import { IMAGE, modelOfImage, operation, type Op, Pair } from '../view/programs.ts';
 import { copyModel } from './copy-model.ts';
 
-const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 80);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 320);
 
 type Step = { step: 'run'; ops: Op[] } | { step: 'back'; to: number } | { step: 'lose checkpoint' } | { step: 'name' };
 

@@ -17,7 +17,7 @@ import { dump, Fixture, ROOT_CALLER } from '../view/fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { dumpState, pathsOf } from './dump-state.ts';
 
-const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 640) / 40);
+const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 160);
 
 /** Sizes of directories are the filesystem's business. */
 const comparable = (lines: string[]): string[] =>
