@@ -296,6 +296,8 @@ class HeldMount implements Mount {
       case 'report':
         return this.report(message.message);
       case 'damage':
+        // What opening the log found, hashing it finds again.
+        if (message.message === this.damage) return;
         return this.report((this.damage = message.message));
       case 'writeBack': {
         const { seek } = message;

@@ -22,6 +22,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { canonicalMountPoint, mountRecordPath, startDetachedMount, stopDetachedMount } from '../../../fs/detached.ts';
+import { RootsFile } from '../../../fs/log/roots.ts';
+import { logSalt } from '../../../fs/log/verify.ts';
 import { bufferRoot } from '../../../mdm/merkle.ts';
 import { isPgError } from '../../../mdm/error.ts';
 import { Bench, needFuse } from './harness.ts';
@@ -87,30 +89,53 @@ describe('fs: a mount', () => {
     assert.equal((await mount.stats()).dirty, false);
   });
 
-  it('takes no more writes once the log turns out not to have the root that was recorded of it', async () => {
-    let mount = await bench.mount();
+  /** A log with 5 MiB, of which a mount must read everything again. */
+  const leaveLog = async (): Promise<void> => {
+    const mount = await bench.mount();
     writeFileSync(bench.path('big'), Buffer.alloc(5 << 20, 'pattern'));
     await mount.commit();
     writeFileSync(bench.path('small'), 'tells that the other was durable');
     await mount.commit();
     await mount.unmount();
     for (const name of ['hash', 'checkpoint']) rmSync(join(bench.logDir, name));
+  };
+  const writeNew = (): void => {
+    const file = openSync(bench.path('new'), 'w');
+    fsyncSync(file);
+    closeSync(file);
+  };
+  const isEio = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'EIO';
+
+  it('takes no more writes once the log turns out not to have the root that was recorded of it', async () => {
+    await leaveLog();
+    const roots = new RootsFile(bench.logDir, logSalt(bench.logDir));
+    roots.put(0, { root: new Uint8Array(32).fill(7), isGone: false });
+    roots.close();
+    const reports: string[] = [];
+    const mount = await bench.mount({ report: (message) => reports.push(message) });
+    await assert.rejects(mount.commit(), (error) => isPgError(error) && /root/.test(error.message));
+    assert.match(reports.join('\n'), /do not have the root that was recorded/);
+    assert.match(mount.damage ?? '', /root/);
+    assert.throws(writeNew, isEio);
+    assert.equal(readFileSync(bench.path('small')).length, 32);
+    assert.equal(statSync(bench.path('big')).size, 5 << 20, 'what is there can still be read');
+  });
+
+  it('goes on when checksums tell what has rotted: only reading that fails', async () => {
+    await leaveLog();
     const fd = openSync(join(bench.logDir, 'log'), 'r+');
     writeSync(fd, Buffer.from('other'), 0, 5, 1 << 20);
     closeSync(fd);
     const reports: string[] = [];
-    mount = await bench.mount({ report: (message) => reports.push(message) });
-    await assert.rejects(mount.commit(), (error) => isPgError(error) && /root/.test(error.message));
-    assert.match(reports.join('\n'), /do not have the root that was recorded/);
-    assert.match(mount.damage ?? '', /root/);
-    const write = (): void => {
-      const file = openSync(bench.path('new'), 'w');
-      fsyncSync(file);
-      closeSync(file);
-    };
-    assert.throws(write, (error) => (error as NodeJS.ErrnoException).code === 'EIO');
+    const mount = await bench.mount({ report: (message) => reports.push(message) });
+    await mount.commit();
+    assert.match(mount.damage ?? '', /1 of its payloads/);
+    writeNew();
+    await mount.commit();
+    assert.throws(() => readFileSync(bench.path('big')), isEio);
     assert.equal(readFileSync(bench.path('small')).length, 32);
-    assert.equal(statSync(bench.path('big')).size, 5 << 20, 'what is there can still be read');
+    await mount.stats();
+    assert.match(reports.join('\n'), /\/big/);
   });
 
   it('writes checkpoints while it is served, and starts from one', async () => {
