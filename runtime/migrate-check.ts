@@ -1,10 +1,10 @@
-import { accessSync, constants, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import { resolveContainer } from './names.ts';
-import { readRecord, type ContainerRecord, type PortRequest } from './record.ts';
+import { readRecord, recordPath, type ContainerRecord, type PortRequest } from './record.ts';
 import { readOwnership } from './migrate-state.ts';
 
 /** Space that a move leaves free on the disk it comes to. */
@@ -55,7 +55,8 @@ export async function checkArrival(roots: Roots, arrival: Arrival): Promise<void
 
 /** CONTAINER_HERE when this node owns it, EPOCH_OLD when it is offered by who owned it once. */
 export function checkOwnership(roots: Roots, record: ContainerRecord, epoch: number): void {
-  if (!isHere(roots, record.id)) return;
+  // Also one whose record cannot be read: its log is here.
+  if (!existsSync(recordPath(roots, record.id))) return;
   const known = readOwnership(roots, record.id);
   if (known.role === 'owner') {
     throw new PgError(
@@ -71,15 +72,6 @@ export function checkOwnership(roots: Roots, record: ContainerRecord, epoch: num
         hint: 'the copy that is offered was handed over earlier; another node owns the container',
       },
     );
-  }
-}
-
-function isHere(roots: Roots, id: string): boolean {
-  try {
-    readRecord(roots, id);
-    return true;
-  } catch {
-    return false;
   }
 }
 
