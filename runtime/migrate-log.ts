@@ -140,6 +140,11 @@ export class LogShipper {
     const { size, file } = reader.checkpoint();
     const ask = (type: string, body: Body, bulk?: Uint8Array): Promise<unknown> =>
       this.#connection.request('migrate', type, body, bulk);
+    // Of what was sent last the other side has kept whole commits alone.
+    if (this.#shipped > 0) {
+      const { body } = await this.#connection.request('migrate', 'sync', { follow: false });
+      this.#shipped = Math.min(this.#shipped, uintOf(body, 'size'));
+    }
     await ask('base', { from: this.#shipped, size });
     for (let at = 0; at < file.length; at += CHUNK_BYTES) {
       signal.throwIfAborted();

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { reviveContainers } from '../../runtime/containers.ts';
+import { readJson, writeJsonAtomic } from '../../runtime/json-file.ts';
 import { hasLink, IMAGE, Installation, needContainers, outcomeOf, processLives, until } from './installation.ts';
 
 const QUIET = ['--network', 'none'];
@@ -142,8 +143,8 @@ describe('containers when something goes wrong', function () {
     process.kill(await number('cut', '.Pg.ShimPid'), 'SIGKILL');
     await until('cleaned up', async () => (await pg.ok('ps', '-q')) === '');
     const path = join(pg.roots.data, 'containers', id, 'state.json');
-    const state = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
-    writeFileSync(path, JSON.stringify({ ...state, status: 'running', shimPid: 1, initPid: 1, bootId: 'another' }));
+    const state = readJson<object>(path);
+    writeJsonAtomic(path, { ...state, status: 'running', shimPid: 1, initPid: 1, bootId: 'another' });
     assert.match(await pg.ok('ps', '-a', '--format', '{{.Status}}'), /^Exited \(137\)/);
     assert.equal(await pg.ok('inspect', '-f', '{{.State.Error}}', 'cut'), 'the machine was restarted');
     rmSync(pg.roots.run, { recursive: true });
