@@ -32,7 +32,14 @@ export function metadataRows({ files, tarball }: Lower): Row[] {
   const untar = (root: string): string =>
     run('sh', ['-c', `mkdir ${root}/untar && tar -C ${root}/untar -xf ${tarball}`]);
   const both = (name: string, unit: string, amount: number, work: (root: string) => string): Row[] => [
-    { name: `${name}, cold`, unit, cold: true, measure: (root) => perSecond(amount, () => work(root)) },
+    {
+      name: `${name}, cold`,
+      unit,
+      // git looks into every file once whose inode or ctime is not what its index has: an image's are others than the directory's it was made of.
+      prepare: (root) => void work(root),
+      cold: true,
+      measure: (root) => perSecond(amount, () => work(root)),
+    },
     {
       name: `${name}, warm`,
       unit,
