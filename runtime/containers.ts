@@ -109,8 +109,12 @@ async function shimOf(roots: Roots, ref: string): Promise<{ id: string; client: 
   const id = resolveContainer(roots, ref);
   const client = await connectShim(roots, id);
   if (client !== undefined) return { id, client };
+  throw await notRunning(roots, id);
+}
+
+async function notRunning(roots: Roots, id: string): Promise<PgError> {
   const { record, state } = await findContainer(roots, id);
-  throw new PgError('NOT_RUNNING', `Container ${record.name} is not running`, {
+  return new PgError('NOT_RUNNING', `Container ${record.name} is not running`, {
     hint:
       state.status === 'created' || state.status === 'exited' ? `pg start ${record.name}` : 'pg ps -a shows its state',
   });
@@ -122,9 +126,13 @@ export async function ask(
   ref: string,
   request: Parameters<ControlClient['request']>[0],
 ): Promise<unknown> {
-  const { client } = await shimOf(roots, ref);
+  const { id, client } = await shimOf(roots, ref);
   try {
     return await client.request(request);
+  } catch (error) {
+    // It was asked while the container ended: its root is unmounted, or its shim is gone.
+    if (!isPgError(error, 'NOT_MOUNTED') && !isNotRunning(error)) throw error;
+    throw await notRunning(roots, id).catch(() => new PgError('NOT_RUNNING', `container ${id} is not running`));
   } finally {
     client.close();
   }

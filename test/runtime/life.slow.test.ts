@@ -167,6 +167,15 @@ describe('the life of a container', function () {
     await pg.ok('rm', 'host');
   });
 
+  it('is inspected at any moment, while its root is written back and unmounted too', async () => {
+    await pg.ok('run', '-d', '--name', 'ending', ...QUIET, IMAGE, 'sh', '-c', 'head -c 300m /dev/urandom > /file');
+    await until('its end', async () => {
+      const seen = await Promise.all([1, 2].map(() => inspect('ending', '.State.Status')));
+      return seen.includes('exited');
+    });
+    await pg.ok('rm', 'ending');
+  });
+
   it('is started by its policy when it fails, as often as it says, and not when it was stopped', async () => {
     await pg.ok(
       'run',
