@@ -135,7 +135,7 @@ class LayerWalk {
     let hasMoved = false;
     for (const { ino, nlink, mode, dir } of this.#at.state.nodes()) {
       if (nlink > 1 && !isDirectory(mode)) changed.add(ino);
-      for (const now of dir?.changed?.values() ?? []) hasMoved ||= now !== GONE && now < FIRST_NEW_INO;
+      for (const { ino: now } of dir?.changed?.entries() ?? []) hasMoved ||= now !== GONE && now < FIRST_NEW_INO;
       for (const { ino: now } of dir?.addedNames() ?? []) hasMoved ||= now < FIRST_NEW_INO;
     }
     const found = new Set<number>();

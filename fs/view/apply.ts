@@ -25,6 +25,7 @@ const CAPABILITY = 'security.capability';
 /** Changes the state as the entry says. The same for an entry just appended and for one that is replayed: nothing else changes the state. */
 export function apply(state: State, entry: Entry, fields: E.FieldReader): void {
   fields.start(entry.bytes, entry.view, entry.fieldsStart, entry.fieldsEnd);
+  state.work++;
   switch (entry.type) {
     case E.WRITE: {
       const node = state.materialize(fields.u64());
@@ -282,6 +283,7 @@ function applyCopy(state: State, entry: Entry, fields: E.FieldReader): void {
   state.extents(source).visit(from, from + length, (start, bytes, place, origin) => {
     runs.push(start, bytes, place, origin);
   });
+  state.work += runs.length / 4;
   const extents = state.extents(target);
   extents.clear(to, length);
   for (let i = 0; i < runs.length; i += 4) extents.set(runs[i]! - from + to, runs[i + 1]!, runs[i + 2]!, runs[i + 3]!);

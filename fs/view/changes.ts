@@ -29,7 +29,8 @@ function* inDirectory(state: State, ino: number, path: string, above: ReadonlySe
   const dir = state.node(ino)?.dir;
   const found: { name: string; kind: Change['kind']; ino: number }[] = [];
   const below = dir === undefined ? ino : dir.lower;
-  for (const [name, now] of dir?.changed ?? []) found.push({ name, kind: now === WHITEOUT ? 'D' : 'C', ino: now });
+  for (const { name, ino: now } of dir?.changed?.entries() ?? [])
+    found.push({ name, kind: now === WHITEOUT ? 'D' : 'C', ino: now });
   for (const { name, ino: now } of dir?.addedNames() ?? []) found.push({ name, kind: 'A', ino: now });
   if (below !== 0) {
     for (let index = 0; ; index++) {

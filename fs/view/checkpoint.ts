@@ -4,6 +4,7 @@ import { Directory } from './directory.ts';
 import { Extents } from './extents.ts';
 import type { LiveSectors } from './live-sectors.ts';
 import { Node } from './node.ts';
+import { NameList } from './name-list.ts';
 import { PieceReader, PieceWriter } from './pieces.ts';
 import type { State } from './state.ts';
 
@@ -69,7 +70,7 @@ function* putDirectory(out: PieceWriter, dir: Directory): Generator<void> {
   out.u64(dir.nextSeq);
   out.u32(dir.changed?.size ?? 0);
   let count = 0;
-  for (const [name, ino] of dir.changed ?? []) {
+  for (const { name, ino } of dir.changed?.entries() ?? []) {
     out.u64(ino);
     out.name(name);
     if (++count % STRIDE === 0) yield;
@@ -113,7 +114,7 @@ function getDirectory(input: PieceReader): Directory {
   const nextSeq = input.u64();
   for (let left = input.u32(); left > 0; left--) {
     const ino = input.u64();
-    (dir.changed ??= new Map()).set(input.name(), ino);
+    (dir.changed ??= new NameList()).set(input.name(), ino);
   }
   for (let left = input.u32(); left > 0; left--) {
     const ino = input.u64();

@@ -1,4 +1,5 @@
 import type { Tree } from '../../layers/tree.ts';
+import { NameList } from './name-list.ts';
 
 /** Cookies of readdir: '.' and '..', then the image's entries by index, then names that the image does not have, in the order they came. */
 const COOKIE_DOT = 1;
@@ -17,18 +18,11 @@ export class Directory {
   /** The image's directory below, 0 for none. */
   readonly lower: number;
   /** Names of the image: the inode that they mean now, or WHITEOUT. */
-  changed: Map<string, number> | undefined;
+  changed: NameList | undefined;
   /** Number of names there are now. */
   count: number;
-  /** Cookie of the next name added, less COOKIE_ADDED. */
-  nextSeq = 0;
-  /** Added names: their slot in the arrays, which are in the order of `seqs`; a removed one leaves its slot (`names` undefined). */
-  readonly #slots = new Map<string, number>();
-  #names: (string | undefined)[] = [];
-  #inos: number[] = [];
-  #seqs: number[] = [];
-  /** Of a frozen one. */
-  #added: number | undefined;
+  /** Names that the image does not have; a place is a cookie less COOKIE_ADDED. */
+  #added = new NameList();
 
   constructor(lower: number, lowerCount: number) {
     this.lower = lower;
@@ -37,9 +31,8 @@ export class Directory {
 
   /** The inode that a name means, undefined when there is no such name. */
   get(tree: Tree, name: string): number | undefined {
-    const slot = this.#slots.get(name);
-    if (slot !== undefined) return this.#inos[slot];
-    if (this.lower === 0) return undefined;
+    const added = this.#added.get(name);
+    if (added !== undefined || this.lower === 0) return added;
     const changed = this.changed?.get(name);
     if (changed !== undefined) return changed === WHITEOUT ? undefined : changed;
     return tree.lookup(this.lower, name);
@@ -47,80 +40,59 @@ export class Directory {
 
   /** Makes `name` mean `ino`, be it new or not. */
   set(tree: Tree, name: string, ino: number): void {
-    const slot = this.#slots.get(name);
-    if (slot !== undefined) {
-      this.#inos[slot] = ino;
-      return;
-    }
+    if (this.#added.has(name)) return this.#added.set(name, ino);
     const below = this.lower === 0 ? undefined : tree.lookup(this.lower, name);
     if (below === undefined) return this.restoreAdded(name, ino, this.nextSeq);
     const before = this.changed?.get(name);
     if (before === WHITEOUT) this.count++;
     if (below === ino) this.changed?.delete(name);
-    else (this.changed ??= new Map()).set(name, ino);
+    else (this.changed ??= new NameList()).set(name, ino);
   }
 
   /** Removes a name that is there. */
   remove(name: string): void {
     this.count--;
-    const slot = this.#slots.get(name);
-    if (slot === undefined) {
-      (this.changed ??= new Map()).set(name, WHITEOUT);
-      return;
-    }
-    this.#slots.delete(name);
-    this.#names[slot] = undefined;
-    if (this.#names.length > 32 && this.#slots.size < this.#names.length / 2) this.#compact();
+    if (!this.#added.delete(name)) (this.changed ??= new NameList()).set(name, WHITEOUT);
   }
 
   /** Gives an added name another one that is not there and not the image's: it keeps its place, so that a scan that renames what it meets ends. */
   renameAdded(tree: Tree, name: string, newName: string): boolean {
-    const slot = this.#slots.get(name);
-    if (slot === undefined || this.#slots.has(newName)) return false;
+    if (!this.#added.has(name) || this.#added.has(newName)) return false;
     if (this.lower !== 0 && tree.lookup(this.lower, newName) !== undefined) return false;
-    this.#slots.delete(name);
-    this.#slots.set(newName, slot);
-    this.#names[slot] = newName;
+    this.#added.rename(name, newName);
     return true;
   }
 
   /** Adds a name that is neither there nor the image's, with its old cookie: from a checkpoint, in order. */
   restoreAdded(name: string, ino: number, seq: number): void {
-    this.#slots.set(name, this.#names.length);
-    this.#names.push(name);
-    this.#inos.push(ino);
-    this.#seqs.push(seq);
-    this.nextSeq = Math.max(this.nextSeq, seq + 1);
+    this.#added.add(name, ino, seq);
     this.count++;
   }
 
   /** Number of added names. */
   get added(): number {
-    return this.#added ?? this.#slots.size;
+    return this.#added.size;
+  }
+
+  /** Cookie of the next name added, less COOKIE_ADDED. */
+  get nextSeq(): number {
+    return this.#added.nextSeq;
+  }
+
+  set nextSeq(seq: number) {
+    this.#added.nextSeq = seq;
   }
 
   /** The added names in order of their cookies. One object, used again. */
-  *addedNames(): Generator<{ name: string; ino: number; seq: number }> {
-    const found = { name: '', ino: 0, seq: 0 };
-    for (let slot = 0; slot < this.#names.length; slot++) {
-      const name = this.#names[slot];
-      if (name === undefined) continue;
-      found.name = name;
-      found.ino = this.#inos[slot]!;
-      found.seq = this.#seqs[slot]!;
-      yield found;
-    }
+  addedNames(): Generator<{ name: string; ino: number; seq: number }> {
+    return this.#added.entries();
   }
 
   /** The same names, to be gone through: nothing can be looked up in it. */
   frozen(): Directory {
     const copy = new Directory(this.lower, this.count);
-    copy.nextSeq = this.nextSeq;
-    if (this.changed !== undefined) copy.changed = new Map(this.changed);
-    copy.#names = this.#names.slice();
-    copy.#inos = this.#inos.slice();
-    copy.#seqs = this.#seqs.slice();
-    copy.#added = this.added;
+    copy.changed = this.changed?.frozen();
+    copy.#added = this.#added.frozen();
     return copy;
   }
 
@@ -135,12 +107,8 @@ export class Directory {
     if (cookie < COOKIE_DOT && !emit('.', ino, S_IFDIR, COOKIE_DOT)) return;
     if (cookie < COOKIE_DOTDOT && !emit('..', parent, S_IFDIR, COOKIE_DOTDOT)) return;
     if (this.lower !== 0 && cookie < COOKIE_ADDED && !this.#listLower(tree, cookie, emit)) return;
-    const after = cookie - COOKIE_ADDED;
-    for (let slot = cookie < COOKIE_ADDED ? 0 : this.#slotAfter(after); slot < this.#names.length; slot++) {
-      const name = this.#names[slot];
-      if (name === undefined) continue;
-      if (!emit(name, this.#inos[slot]!, 0, COOKIE_ADDED + this.#seqs[slot]!)) return;
-    }
+    for (const { name, ino: child, seq } of this.#added.entries(Math.max(-1, cookie - COOKIE_ADDED)))
+      if (!emit(name, child, 0, COOKIE_ADDED + seq)) return;
   }
 
   #listLower(
@@ -158,33 +126,6 @@ export class Directory {
           ? emit(entry.name, entry.ino, entry.mode, COOKIE_LOWER + index)
           : emit(entry.name, changed, 0, COOKIE_LOWER + index);
       if (!more) return false;
-    }
-  }
-
-  /** The first slot whose number is above `seq`. */
-  #slotAfter(seq: number): number {
-    let low = 0;
-    let high = this.#seqs.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#seqs[middle]! > seq) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
-  #compact(): void {
-    const [names, inos, seqs] = [this.#names, this.#inos, this.#seqs];
-    this.#names = [];
-    this.#inos = [];
-    this.#seqs = [];
-    for (let slot = 0; slot < names.length; slot++) {
-      const name = names[slot];
-      if (name === undefined) continue;
-      this.#slots.set(name, this.#names.length);
-      this.#names.push(name);
-      this.#inos.push(inos[slot]!);
-      this.#seqs.push(seqs[slot]!);
     }
   }
 }

@@ -29,13 +29,17 @@ export type RunVisitor = (start: number, length: number, place: number, source: 
 interface Chunk {
   runs: Float64Array;
   count: number;
+  /** A frozen copy goes on to show it: it is copied before it changes. */
+  isShared: boolean;
 }
+
+const newChunk = (runs: number): Chunk => ({ runs: new Float64Array(runs * WIDTH), count: 0, isShared: false });
 
 export class Extents {
   /** Bytes that runs cover. */
   allocated = 0;
   /** In order; none is empty unless it is the only one. */
-  #chunks: Chunk[] = [{ runs: new Float64Array(FIRST_RUNS * WIDTH), count: 0 }];
+  #chunks: Chunk[] = [newChunk(FIRST_RUNS)];
   readonly #live: LiveSectors;
 
   /** `live` is told of every run that comes and goes. */
@@ -43,10 +47,11 @@ export class Extents {
     this.#live = live;
   }
 
-  /** The same runs, of which `live` is not told; not to be changed. */
+  /** The same runs, of which `live` is not told; not to be changed. What changes afterwards copies its chunk. */
   frozen(live: LiveSectors): Extents {
     const copy = new Extents(live);
-    copy.#chunks = this.#chunks.map(({ runs, count }) => ({ runs: runs.slice(), count }));
+    for (const chunk of this.#chunks) chunk.isShared = true;
+    copy.#chunks = this.#chunks.slice();
     copy.allocated = this.allocated;
     return copy;
   }
@@ -75,7 +80,7 @@ export class Extents {
   /** Puts a run over whatever was in its range. */
   set(start: number, length: number, place: number, source: number): void {
     assert(length > 0);
-    const last = this.#chunks[this.#chunks.length - 1]!;
+    const last = this.#own(this.#chunks.length - 1);
     const end = last.count === 0 ? 0 : lastEnd(last);
     if (start >= end) {
       const joined = last.count > 0 && this.#join(last.runs, (last.count - 1) * WIDTH, start, length, place, source);
@@ -107,7 +112,7 @@ export class Extents {
         if (runEnd > end) return;
         continue;
       }
-      if (runEnd > end) return this.#cutFront(chunk, at, end - runStart);
+      if (runEnd > end) return this.#cutFront(c, at, end - runStart);
       this.#removeRuns(c, from, firstEndingAfter(chunk, end));
     }
   }
@@ -176,11 +181,13 @@ export class Extents {
 
   /** Whether there was a run of exactly this range, which now has the new place: what databases do most. */
   #replace(start: number, length: number, place: number, source: number): boolean {
-    const chunk = this.#chunks[this.#chunkFor(start)]!;
-    const i = firstEndingAfter(chunk, start);
-    if (i === chunk.count) return false;
+    const c = this.#chunkFor(start);
+    const i = firstEndingAfter(this.#chunks[c]!, start);
+    if (i === this.#chunks[c]!.count) return false;
     const at = i * WIDTH;
-    if (chunk.runs[at] !== start || chunk.runs[at + LENGTH] !== length) return false;
+    const { runs } = this.#chunks[c]!;
+    if (runs[at] !== start || runs[at + LENGTH] !== length) return false;
+    const chunk = this.#own(c);
     this.#count(chunk.runs, at, -1);
     chunk.runs[at + PLACE] = place;
     chunk.runs[at + SOURCE] = source;
@@ -189,11 +196,8 @@ export class Extents {
   }
 
   #push(start: number, length: number, place: number, source: number): void {
-    let chunk = this.#chunks[this.#chunks.length - 1]!;
-    if (chunk.count === CHUNK_RUNS) {
-      chunk = { runs: new Float64Array(CHUNK_RUNS * WIDTH), count: 0 };
-      this.#chunks.push(chunk);
-    }
+    if (this.#chunks[this.#chunks.length - 1]!.count === CHUNK_RUNS) this.#chunks.push(newChunk(CHUNK_RUNS));
+    const chunk = this.#own(this.#chunks.length - 1);
     grow(chunk);
     putRun(chunk, chunk.count++, start, length, place, source);
     this.#live.count(length, place, source, 1);
@@ -207,7 +211,7 @@ export class Extents {
       this.#split(c);
       c = this.#chunkFor(start);
     }
-    const chunk = this.#chunks[c]!;
+    const chunk = this.#own(c);
     const i = firstEndingAfter(chunk, start);
     if (i > 0 && this.#join(chunk.runs, (i - 1) * WIDTH, start, length, place, source)) return;
     grow(chunk);
@@ -219,17 +223,18 @@ export class Extents {
   }
 
   #split(c: number): void {
-    const chunk = this.#chunks[c]!;
+    const chunk = this.#own(c);
     const half = chunk.count >> 1;
-    const runs = new Float64Array(CHUNK_RUNS * WIDTH);
-    runs.set(chunk.runs.subarray(half * WIDTH, chunk.count * WIDTH));
-    this.#chunks.splice(c + 1, 0, { runs, count: chunk.count - half });
+    const upper = newChunk(CHUNK_RUNS);
+    upper.runs.set(chunk.runs.subarray(half * WIDTH, chunk.count * WIDTH));
+    upper.count = chunk.count - half;
+    this.#chunks.splice(c + 1, 0, upper);
     chunk.count = half;
   }
 
   /** A run that starts before `start` keeps its front; what of it lies behind `end` becomes a run of its own. */
   #cutInside(c: number, i: number, start: number, end: number, runEnd: number): void {
-    const chunk = this.#chunks[c]!;
+    const chunk = this.#own(c);
     const at = i * WIDTH;
     const runStart = chunk.runs[at]!;
     const source = chunk.runs[at + SOURCE]!;
@@ -243,7 +248,8 @@ export class Extents {
     this.#insert(end, runEnd - end, shiftPlace(place, source, cut), shiftSource(source, cut));
   }
 
-  #cutFront(chunk: Chunk, at: number, cut: number): void {
+  #cutFront(c: number, at: number, cut: number): void {
+    const chunk = this.#own(c);
     const source = chunk.runs[at + SOURCE]!;
     this.#count(chunk.runs, at, -1);
     chunk.runs[at] = chunk.runs[at]! + cut;
@@ -260,7 +266,7 @@ export class Extents {
 
   /** Removes runs [from, to) of a chunk, and the chunk when it becomes empty. `to` may point at a run that only ends later. */
   #removeRuns(c: number, from: number, to: number): void {
-    const chunk = this.#chunks[c]!;
+    const chunk = this.#own(c);
     for (let i = from; i < to; i++) {
       this.#count(chunk.runs, i * WIDTH, -1);
       this.allocated -= chunk.runs[i * WIDTH + LENGTH]!;
@@ -268,6 +274,13 @@ export class Extents {
     chunk.runs.copyWithin(from * WIDTH, to * WIDTH, chunk.count * WIDTH);
     chunk.count -= to - from;
     if (chunk.count === 0 && this.#chunks.length > 1) this.#chunks.splice(c, 1);
+  }
+
+  /** A chunk that may be changed. */
+  #own(c: number): Chunk {
+    const chunk = this.#chunks[c]!;
+    if (!chunk.isShared) return chunk;
+    return (this.#chunks[c] = { runs: chunk.runs.slice(), count: chunk.count, isShared: false });
   }
 
   /** The last chunk that starts at or before `start`. */

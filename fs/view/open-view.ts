@@ -33,7 +33,9 @@ import type {
 /** A checkpoint pays once this much log lies behind the last one, and some times what the checkpoint itself takes. */
 const CHECKPOINT_BYTES = 64 << 20;
 const CHECKPOINT_RATIO = 4;
-/** After one another is not tried before so much more was written. */
+/** Small entries take longer to replay than their bytes say: one pays also after so many, or as many as there are inodes, which restoring it takes as long for. */
+const CHECKPOINT_WORK = 1 << 16;
+/** After one that came to nothing another is not tried before so much more was written. */
 const RETRY_BYTES = 16 << 20;
 /** At the end one pays for less: it is what the next mount need not replay. */
 const LAST_CHECKPOINT_BYTES = 1 << 20;
@@ -63,8 +65,10 @@ class LogView implements View {
   #closed = false;
   /** What the last checkpoint took. */
   #checkpointBytes = 0;
-  /** None is due before the log has this size: the last one may have failed. */
+  /** None is due before the log has this size: the last one failed. */
   #retryAt = 0;
+  /** `State.work` when the last checkpoint was begun. */
+  #workThen = 0;
 
   constructor(state: State, journal: Journal, store: Store) {
     this.#state = state;
@@ -245,6 +249,7 @@ class LogView implements View {
     this.#withLog((log) => {
       if (log.readOnly) return;
       log.flush();
+      this.#workThen = this.#state.work;
       const pieces = serializeState(this.#state);
       log.writeCheckpoint(pieces);
       this.#checkpointBytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
@@ -255,6 +260,7 @@ class LogView implements View {
     return this.#withLog((log) => {
       if (log.readOnly) return undefined;
       const { mark, rotates } = log.beginCheckpoint();
+      this.#workThen = this.#state.work;
       const walk = new StateWalk(this.#state);
       return {
         mark,
@@ -268,8 +274,10 @@ class LogView implements View {
 
   checkpointEnded(named: NamedCheckpoint | null): void {
     this.#withLog((log) => {
-      this.#retryAt = log.size + RETRY_BYTES;
-      if (named === null) return;
+      if (named === null) {
+        this.#retryAt = log.size + RETRY_BYTES;
+        return;
+      }
       this.#checkpointBytes = named.bytes;
       log.checkpointInstalled(named);
     }, undefined);
@@ -278,6 +286,7 @@ class LogView implements View {
   checkpointDue(): boolean {
     const log = this.#journal.log;
     if (log === null || log.readOnly || log.failure !== undefined || log.size < this.#retryAt) return false;
+    if (this.#state.work - this.#workThen > Math.max(CHECKPOINT_WORK, this.#state.nodeCount)) return true;
     return log.sinceCheckpoint > Math.max(CHECKPOINT_BYTES, CHECKPOINT_RATIO * this.#checkpointBytes);
   }
 

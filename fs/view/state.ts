@@ -22,6 +22,8 @@ export class State {
   past: ((size: number) => State) | undefined = undefined;
   /** What of the log the files need. */
   live = new LiveSectors();
+  /** What it took to come here from the last checkpoint on, and would again: entries applied, and runs that one entry copied. */
+  work = 0;
   /** Who goes through all inodes as they were at one moment, while they change. */
   walk: StateWalk | undefined;
   readonly #changed = new Map<number, Node>();

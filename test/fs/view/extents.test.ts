@@ -60,7 +60,12 @@ describe('extents', () => {
         const extents = new Extents(live);
         const cells = new Cells();
         let place = 0;
-        for (const [kind, { start, length }] of steps) {
+        let then: [Extents, string[]] | undefined;
+        for (const [i, [kind, { start, length }]] of steps.entries()) {
+          if (i % 100 === 50) {
+            if (then !== undefined) assert.deepEqual(cellsOf(then[0]), then[1], 'a frozen copy stays as it is');
+            then = [extents.frozen(new LiveSectors()), cells.cells.slice()];
+          }
           if (kind === 'clear' || kind === 'truncate') {
             const bytes = kind === 'clear' ? length : SIZE - start;
             if (kind === 'clear') extents.clear(start, length);
@@ -83,6 +88,7 @@ describe('extents', () => {
         const counted = new LiveSectors();
         for (const [, length, at, source] of extents.runs()) counted.count(length, at, source, 1);
         assert.deepEqual([live.total, live.sectors()], [counted.total, counted.sectors()]);
+        if (then !== undefined) assert.deepEqual(cellsOf(then[0]), then[1], 'a frozen copy stays as it is');
         assert.deepEqual(cellsOf(extents.frozen(new LiveSectors())), cells.cells);
         extents.release();
         assert.deepEqual([live.total, live.sectors()], [0, []]);

@@ -92,6 +92,26 @@ describe('a checkpoint', function () {
     );
   });
 
+  it('is due when many small entries would have to be replayed, not only by their bytes; copies of many runs count', () => {
+    const view = fixture.view(fresh());
+    const { ino } = view.mknod(1, 'f', 0o644, 0, ROOT_CALLER);
+    const change = (count: number): void => {
+      for (let i = 0; i < count; i++) view.setattr(ino, { mode: 0o600 + (i % 8) }, ROOT_CALLER);
+    };
+    change(60_000);
+    assert.equal(view.checkpointDue(), false);
+    change(6_000);
+    assert.equal(view.checkpointDue(), true);
+    view.checkpoint();
+    assert.equal(view.checkpointDue(), false);
+    for (let i = 0; i < 1000; i++) view.write(ino, i * 8192, Buffer.from('x'), false);
+    for (let i = 0; i < 70; i++)
+      view.copyFileRange(ino, 0, view.mknod(1, `f${i}`, 0o644, 0, ROOT_CALLER).ino, 0, 1 << 24);
+    assert.ok(view.stats().bytesSinceCheckpoint < 1 << 20);
+    assert.equal(view.checkpointDue(), true);
+    view.close();
+  });
+
   it('is named in the log, with the root of its payload', () => {
     const name = fresh();
     const view = fixture.view(name);
