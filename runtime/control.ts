@@ -6,6 +6,7 @@ import type { NamespaceClaim } from '../fs/log/claim.ts';
 import type { ServerProgram } from '../fs/server-process.ts';
 import type { IoBudget } from './record.ts';
 import { containerRunDir, type Roots } from '../store/paths.ts';
+import { badRequest } from './control-request.ts';
 import type { Phase } from './trace.ts';
 
 /**
@@ -91,10 +92,27 @@ export class ConnectionReader {
   private pending: Buffer = Buffer.alloc(0);
   private onLine: ((line: string) => void) | undefined;
   private onFrame: FrameHandler | undefined;
+  private readonly lineMaxBytes: number;
 
-  constructor(socket: Socket, onLine: (line: string) => void) {
+  /** `onBroken` is told of the first thing that is neither a line nor a frame, or that these handlers throw of; nothing more is read then. */
+  constructor(
+    socket: Socket,
+    onLine: (line: string) => void,
+    onBroken: (error: Error) => void,
+    lineMaxBytes = Number.MAX_SAFE_INTEGER,
+  ) {
     this.onLine = onLine;
-    socket.on('data', (chunk: Buffer) => this.take(chunk));
+    this.lineMaxBytes = lineMaxBytes;
+    const onData = (chunk: Buffer): void => {
+      try {
+        this.take(chunk);
+      } catch (error) {
+        socket.off('data', onData).resume();
+        this.pending = Buffer.alloc(0);
+        onBroken(error as Error);
+      }
+    };
+    socket.on('data', onData);
   }
 
   /** From the next byte on there are frames. */
@@ -109,6 +127,8 @@ export class ConnectionReader {
     for (;;) {
       if (this.onLine !== undefined) {
         const end = this.pending.indexOf(10);
+        if ((end < 0 ? this.pending.length : end) > this.lineMaxBytes)
+          throw badRequest(`it has more than ${this.lineMaxBytes} bytes`);
         if (end < 0) return;
         const line = this.pending.toString('utf8', 0, end);
         this.pending = this.pending.subarray(end + 1);
@@ -116,7 +136,7 @@ export class ConnectionReader {
       } else {
         if (this.pending.length < FRAME_HEADER_BYTES) return;
         const length = this.pending.readUInt32BE(1);
-        if (length > FRAME_MAX_BYTES) throw new Error(`a frame of ${length} bytes`);
+        if (length > FRAME_MAX_BYTES) throw badRequest(`a frame of ${length} bytes`);
         if (this.pending.length < FRAME_HEADER_BYTES + length) return;
         const payload = this.pending.subarray(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + length);
         const type = this.pending[0]!;
@@ -179,7 +199,7 @@ export class ControlClient {
 
   constructor(socket: Socket) {
     this.socket = socket;
-    this.reader = new ConnectionReader(socket, (line) => {
+    const onLine = (line: string): void => {
       const response = JSON.parse(line) as Response;
       const waiter = this.waiting.shift();
       if (response.ok) {
@@ -187,7 +207,8 @@ export class ControlClient {
         if (waiter?.onFrame !== undefined) this.reader.frames(waiter.onFrame);
         waiter?.resolve(response.result);
       } else waiter?.reject(fromErrorData(response.error));
-    });
+    };
+    this.reader = new ConnectionReader(socket, onLine, (error) => socket.destroy(error));
     socket.on('error', (error) => this.end(error));
     socket.on('close', () => this.end(new Error('the connection to the container ended')));
   }

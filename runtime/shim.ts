@@ -3,14 +3,22 @@ import { createServer, Socket } from 'node:net';
 import { prepareMount } from '../fs/mount.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
 import { exitWithoutTeardown } from '../store/end-process.ts';
-import { containerRunDir } from '../store/paths.ts';
+import { containerRunDir, type Roots } from '../store/paths.ts';
 import { diskError, isDiskFull } from '../store/sector.ts';
-import { type AttachOptions, ConnectionReader, connectShim, listenControl, type Request } from './control.ts';
+import {
+  type AttachOptions,
+  ConnectionReader,
+  connectShim,
+  listenControl,
+  type Request,
+  type Response,
+} from './control.ts';
+import { parseRequest } from './control-request.ts';
 import { usage, cgroupPids } from './cgroup.ts';
-import { waitLock } from './lock.ts';
+import { type Lock, waitLock } from './lock.ts';
 import { becomeSubreaper } from './native.ts';
 import { requireOwner } from './migrate-state.ts';
-import { lockPath, readRecord } from './record.ts';
+import { type ContainerState, lockPath, readRecord } from './record.ts';
 import { cleanUpAfterShim, rootPathOf } from './remains.ts';
 import { RunningContainer } from './shim/container.ts';
 import { Reaper } from './shim/reaper.ts';
@@ -24,6 +32,11 @@ import { Trace } from './trace.ts';
 const BOOTSTRAP_FD = 3;
 /** How long a start waits for the container's last shim to finish its end. */
 const LOCK_WAIT_MS = 15_000;
+/** How often it looks meanwhile whether another shim has started it. */
+const LOCK_LOOK_MS = 50;
+/** The arguments and the environment of a command have at most 2 MiB (execve(2)), in JSON a few times that. */
+const REQUEST_MAX_BYTES = 1 << 24;
+const REFUSAL_LINGER_MS = 2000;
 
 const trace = new Trace();
 let container: RunningContainer | undefined;
@@ -41,18 +54,33 @@ class Connection {
   constructor(socket: Socket) {
     this.socket = socket;
     socket.on('error', () => socket.destroy());
-    this.reader = new ConnectionReader(socket, (line) => {
-      this.busy = this.busy.then(() => this.answer(JSON.parse(line) as Request));
-    });
+    this.reader = new ConnectionReader(
+      socket,
+      (line) => {
+        this.busy = this.busy.then(() => this.answer(line));
+      },
+      (error) => this.refuse(error),
+      REQUEST_MAX_BYTES,
+    );
   }
 
-  private async answer(request: Request): Promise<void> {
+  /** What came is nothing that the protocol has: where the next request begins is not known, so there is none. The rest is read and dropped, so that the answer is. */
+  private refuse(error: Error): void {
+    const answer: Response = { ok: false, error: toErrorData(error) };
+    this.socket.end(`${JSON.stringify(answer)}\n`);
+    setTimeout(() => this.socket.destroy(), REFUSAL_LINGER_MS).unref();
+  }
+
+  private async answer(line: string): Promise<void> {
+    let op = 'request';
     try {
+      const request = parseRequest(line);
+      op = request.op;
       const { result, after } = await this.perform(request);
       this.socket.write(`${JSON.stringify({ ok: true, result: result ?? null })}\n`);
       after?.();
     } catch (error) {
-      if (process.env['PG_DEBUG']) process.stderr.write(`${request.op}: ${(error as Error).stack}\n`);
+      if (process.env['PG_DEBUG']) process.stderr.write(`${op}: ${(error as Error).stack}\n`);
       const told = isDiskFull(error) ? diskError(error, `container ${container?.record.name ?? ''}`.trimEnd()) : error;
       this.socket.write(`${JSON.stringify({ ok: false, error: toErrorData(told) })}\n`);
     }
@@ -118,8 +146,6 @@ class Connection {
         return { result: { serverPid: running.root.serverPid } };
       case 'root':
         return { result: { shimPid: process.pid, path: rootPathOf(running.roots, running.record.id) } };
-      default:
-        throw unknownRequest(request);
     }
   }
 
@@ -134,15 +160,7 @@ class Connection {
     if (attach !== null) this.stream((type, payload) => container?.takeFrame(this.socket, type, payload));
     mkdirSync(containerRunDir(roots, id), { recursive: true, mode: 0o700 });
     const { name } = readRecord(roots, id);
-    const lock = await waitLock(lockPath(roots, id), LOCK_WAIT_MS);
-    if (lock === undefined) {
-      const other = await connectShim(roots, id);
-      other?.close();
-      throw new PgError(
-        other === undefined ? 'BUSY' : 'ALREADY_RUNNING',
-        `container ${id} is in use by another command`,
-      );
-    }
+    const lock = await lockToStart(roots, id);
     let running: RunningContainer;
     try {
       requireOwner(roots, id, name);
@@ -174,15 +192,19 @@ class Connection {
   }
 }
 
-function unknownRequest(request: never): PgError {
-  const { op } = request as { op?: unknown };
-  return new PgError(
-    'UNKNOWN_REQUEST',
-    `the shim of this container is of another pg, which does not know '${String(op)}'`,
-    {
-      hint: 'pg restart CONTAINER has this pg run it',
-    },
-  );
+/** The container's lock, once its last shim has finished its end. PgError('ALREADY_RUNNING') when another shim has it running; PgError('BUSY'). */
+async function lockToStart(roots: Roots, id: string): Promise<Lock> {
+  for (const deadline = performance.now() + LOCK_WAIT_MS; performance.now() < deadline;) {
+    const lock = await waitLock(lockPath(roots, id), LOCK_LOOK_MS);
+    if (lock !== undefined) return lock;
+    const other = await connectShim(roots, id);
+    // One that starts it just now answers when that is done.
+    const state = (await other?.request({ op: 'state' }).catch(() => undefined)) as ContainerState | undefined;
+    other?.close();
+    if (state?.status === 'running' || state?.status === 'restarting')
+      throw new PgError('ALREADY_RUNNING', `container ${id} is running`);
+  }
+  throw new PgError('BUSY', `container ${id} is in use by another command`);
 }
 
 /** Everything is over: the process ends when the last answers have left. */

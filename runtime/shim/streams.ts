@@ -3,6 +3,7 @@ import { closeSync, createWriteStream } from 'node:fs';
 import { ReadStream } from 'node:tty';
 import type { Readable, Writable } from 'node:stream';
 import { FRAME, frame, jsonFrame, type AttachOptions, type StreamEnd } from '../control.ts';
+import { parseTerminalSize } from '../control-request.ts';
 import { duplicate, pipe, setTerminalSize } from '../native.ts';
 import type { OutputLog } from './output-log.ts';
 import type { Stdio } from './oci.ts';
@@ -82,7 +83,7 @@ export class ProcessStreams {
     } else if (type === FRAME.stdinEnd && options.stdin && options.stdinOnce === true) {
       if (this.terminalFd < 0) this.input?.end();
     } else if (type === FRAME.resize) {
-      const size = JSON.parse(payload.toString()) as { rows: number; columns: number };
+      const size = parseTerminalSize(payload);
       this.resize(size.rows, size.columns);
     }
   }

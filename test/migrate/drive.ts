@@ -1,3 +1,4 @@
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FRAME } from '../../runtime/control.ts';
 import { dial } from '../../grid/dial.ts';
@@ -26,7 +27,7 @@ import { exitWithoutTeardown } from '../../store/end-process.ts';
 import { resolveRoots } from '../../store/paths.ts';
 import { openStore } from '../../store/store.ts';
 
-// One deed on one node, as a process of its own: `drive.ts VERB JSON-ARGUMENTS` with PG_ROOT set. Prints {ok} or {error} as one line of JSON.
+// Deeds on one node, which PG_ROOT names: each line of stdin is one, `{deed, verb, args}`, and gets a line `{deed, ok}` or `{deed, error}`.
 exitWithoutTeardown();
 const roots = resolveRoots(undefined, process.env, 0);
 const quiet = { start: (): void => {}, advance: (): void => {}, done: (): void => {} };
@@ -149,12 +150,22 @@ const verbs: Record<string, (...args: never[]) => Promise<unknown>> = {
   },
 };
 
-let answer: object;
-try {
-  const deed = verbs[process.argv[2]!]! as (...args: unknown[]) => Promise<unknown>;
-  answer = { ok: (await deed(...(JSON.parse(process.argv[3]!) as unknown[]))) ?? null };
-} catch (error) {
-  if (process.env['PG_DEBUG']) console.error(error);
-  answer = { error: toErrorData(error) };
+async function answerTo({ deed, verb, args }: { deed: number; verb: string; args: unknown[] }): Promise<void> {
+  let answer: object;
+  try {
+    answer = { deed, ok: (await (verbs[verb]! as (...args: unknown[]) => Promise<unknown>)(...args)) ?? null };
+  } catch (error) {
+    if (process.env['PG_DEBUG']) console.error(error);
+    answer = { deed, error: toErrorData(error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
-process.stdout.write(`${JSON.stringify(answer)}\n`, () => process.exit(0));
+
+const underWay = new Set<Promise<void>>();
+for await (const line of createInterface(process.stdin)) {
+  const answered = answerTo(JSON.parse(line) as Parameters<typeof answerTo>[0]);
+  underWay.add(answered);
+  void answered.then(() => underWay.delete(answered));
+}
+await Promise.all(underWay);
+process.stdout.write('', () => process.exit(0));

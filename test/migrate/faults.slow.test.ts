@@ -51,8 +51,8 @@ describe('a move, broken at every message', () => {
         const sum = (
           await a.exec('web', 'dd if=/dev/urandom of=/blob bs=64k count=30 2>/dev/null; sha256sum /blob')
         ).trim();
-        await b.startDaemon(side === 'target' ? env : {});
-        const first = await outcome(a.migrate('web', b, side === 'source' ? env : {}));
+        await b.startDaemon(side === 'target' ? env : undefined);
+        const first = await outcome(a.migrate('web', b, side === 'source' ? env : undefined));
         assert.ok(!(first instanceof Killed) || (side === 'source' && how === 'kill'));
         if ((await b.daemonPid()) === undefined) await b.startDaemon();
 

@@ -6,6 +6,7 @@ import { verifyProof } from '../../fs/proof/proof-file.ts';
 import type { MovePlan } from '../../runtime/migrate-report.ts';
 import { type TestNode, type TwoNodes, useTwoNodes } from './nodes.ts';
 
+const IMPATIENT = join(import.meta.dirname, 'impatient.ts');
 /** A shell that ends at once when it is told to, and notes that it was started. */
 const SERVICE = ['sh', '-c', 'trap "exit 0" TERM; echo start >> /starts; while true; do sleep 0.05; done'];
 const port = (hostPort: number) => ({ hostIp: '', hostPort, containerPort: 80, protocol: 'tcp' as const });
@@ -170,10 +171,13 @@ describe('moving a container', () => {
   });
 
   it('while the cable is pulled stays here and runs on; with the cable back it goes on from what has arrived', async () => {
+    const impatient = { NODE_OPTIONS: `--no-warnings --import=${IMPATIENT}` };
+    await b.stopDaemon();
+    await b.startDaemon(impatient);
     await a.run({ name: 'web', command: SERVICE, network: 'none' });
     const sum = await a.exec('web', 'head -c 150000000 /dev/urandom > /blob; sha256sum /blob');
     const id = (await a.ps('web'))!.id;
-    const move = assert.rejects(a.migrate('web', b), { code: 'PEER_GONE' });
+    const move = assert.rejects(a.migrate('web', b, impatient), { code: 'PEER_GONE' });
     const copy = join(b.root, 'containers', id, 'log/log');
     while (!existsSync(copy) || statSync(copy).size < 1 << 20) await sleep(5);
     nodes.cable('down');
@@ -186,6 +190,8 @@ describe('moving a container', () => {
     const moved = await a.migrate('web', b);
     assert.ok(moved.logBytes < 150_000_000, 'what had arrived is not sent again');
     assert.equal(await b.exec('web', 'sha256sum /blob'), sum);
+    await b.stopDaemon();
+    await b.startDaemon();
   }).timeout(120_000);
 
   describe('is refused, and it runs on,', () => {

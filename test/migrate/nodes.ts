@@ -1,7 +1,8 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { CreateOptions } from '../../runtime/create.ts';
 import { writeBusyboxArchive } from '../runtime/busybox.ts';
 
@@ -56,13 +57,64 @@ export class DeedError extends Error {
 /** The deed's process was ended by a signal, as a test wanted it. */
 export class Killed extends Error {}
 
-/** A node: a network namespace, an address, a data directory. Everything is done by processes of its own. */
+interface DeedAnswer {
+  ok?: unknown;
+  error?: { code: string; message: string; hint?: string };
+}
+
+/** A process of `drive.ts`: deeds go in and answers come out as lines of JSON, each with its number. */
+class Driver {
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, { resolve: (answer: DeedAnswer) => void; reject: (error: Error) => void }>();
+  readonly #ended: Promise<void>;
+  #deeds = 0;
+
+  constructor(name: string, child: ChildProcess) {
+    this.#child = child;
+    child.stdin!.on('error', () => undefined);
+    createInterface(child.stdout!).on('line', (line) => {
+      const { deed, ...answer } = JSON.parse(line) as DeedAnswer & { deed: number };
+      this.#waiting.get(deed)?.resolve(answer);
+      this.#waiting.delete(deed);
+    });
+    this.#ended = new Promise((resolve) => {
+      child.once('error', (error) => this.#fail(error, resolve));
+      child.once('close', (code, signal) => {
+        const how = `a deed on ${name} was ended by ${signal ?? `exit code ${code}`}`;
+        this.#fail(signal === null ? new Error(how) : new Killed(how), resolve);
+      });
+    });
+  }
+
+  do(verb: string, args: unknown[]): Promise<DeedAnswer> {
+    const deed = this.#deeds++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(deed, { resolve, reject });
+      this.#child.stdin!.write(`${JSON.stringify({ deed, verb, args })}\n`);
+    });
+  }
+
+  async end(): Promise<void> {
+    this.#child.stdin!.end();
+    await this.#ended;
+  }
+
+  #fail(error: Error, then: () => void): void {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+    then();
+  }
+}
+
+/** A node: a network namespace, an address, a data directory. Everything is done by processes of its own, inside its namespace. */
 export class TestNode {
   readonly name: string;
   readonly netns: string;
   readonly address: string;
   readonly root: string;
   readonly #caches: string;
+  /** Does deed after deed: to start a process for each would take most of these tests' time. */
+  #driver: Driver | undefined;
 
   constructor(name: string, netns: string, address: string, root: string, caches: string) {
     this.name = name;
@@ -72,59 +124,49 @@ export class TestNode {
     this.#caches = caches;
   }
 
-  /** Does it in a process inside the node's network namespace; with `env` for faults. Throws DeedError or Killed. */
-  async do<T>(verb: string, args: unknown[] = [], env: Record<string, string> = {}): Promise<T> {
+  /** Does it in a process inside the node's network namespace; with `env`, for faults, in one of its own. Throws DeedError or Killed. */
+  async do<T>(verb: string, args: unknown[] = [], env?: Record<string, string>): Promise<T> {
+    const driver = env === undefined ? (this.#driver ??= this.#drive()) : this.#drive(env);
     try {
-      return await this.#do<T>(verb, args, env);
+      const answer = await driver.do(verb, args);
+      if (answer.error !== undefined) throw new DeedError(answer.error);
+      return answer.ok as T;
     } catch (error) {
+      if (driver === this.#driver && !(error instanceof DeedError)) this.#driver = undefined;
       // Where in the test it was asked for, not where the answer came in.
       throw Object.assign(error as Error, {
         stack: `${String(error)} (${verb} on ${this.name})\n${new Error().stack}`,
       });
+    } finally {
+      if (driver !== this.#driver) await driver.end();
     }
   }
 
-  #do<T>(verb: string, args: unknown[], env: Record<string, string>): Promise<T> {
-    const command = [
-      `--net=/run/netns/${this.netns}`,
-      process.execPath,
-      '--no-warnings',
-      DRIVE,
-      verb,
-      JSON.stringify(args),
-    ];
+  #drive(env: Record<string, string> = {}): Driver {
+    const command = [`--net=/run/netns/${this.netns}`, process.execPath, '--no-warnings', DRIVE];
     const child = spawn('nsenter', command, {
       env: { ...process.env, PG_ROOT: this.root, PG_HOUSEKEEPING: 'off', NODE_COMPILE_CACHE: this.#caches, ...env },
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
-    let output = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
-    return new Promise((resolve, reject) => {
-      child.on('error', reject);
-      child.on('exit', (code, signal) => {
-        if (signal !== null) reject(new Killed(`${verb} on ${this.name} was ended by ${signal}`));
-        else if (code !== 0) reject(new Error(`${verb} on ${this.name} ended with ${code}: ${output}`));
-      });
-      child.stdout.on('end', () => {
-        const line = output.trimEnd().split('\n').at(-1) ?? '';
-        if (!line.startsWith('{')) return;
-        const answer = JSON.parse(line) as { ok: T; error?: { code: string; message: string } };
-        if (answer.error !== undefined) reject(new DeedError(answer.error));
-        else resolve(answer.ok);
-      });
-    });
+    return new Driver(this.name, child);
+  }
+
+  /** The processes that are there for deeds have ended. */
+  async end(): Promise<void> {
+    await this.#driver?.end();
+    this.#driver = undefined;
   }
 
   run = (options: CreateOptions, image = 'pgtest/busybox:latest'): Promise<string> => this.do('run', [image, options]);
   exec = (name: string, command: string): Promise<string> => this.do('exec', [name, command]);
-  migrate = (name: string, to: TestNode, env: Record<string, string> = {}): Promise<Migrated> =>
+  migrate = (name: string, to: TestNode, env?: Record<string, string>): Promise<Migrated> =>
     this.do('migrate', [name, to.name, 1], env);
   async ps(name: string): Promise<ContainerRow | undefined> {
     return (await this.do<ContainerRow[]>('ps')).find((row) => row.name === name);
   }
 
   /** Starts the daemon; resolves when it listens. */
-  async startDaemon(env: Record<string, string> = {}): Promise<number> {
+  async startDaemon(env?: Record<string, string>): Promise<number> {
     return (await this.do<{ pid: number }>('node', [this.address, PORT], env)).pid;
   }
 
@@ -183,6 +225,7 @@ async function startTwoNodes(): Promise<TwoNodes> {
         for (const { id } of await node.do<ContainerRow[]>('ps').catch(() => []))
           await node.do('rm', [id]).catch(() => undefined);
         await node.do('node-stop').catch(() => undefined);
+        await node.end();
       }
       for (const node of [a, b]) ip('netns', 'del', node.netns);
       rmSync(dir, { recursive: true, force: true });

@@ -1,12 +1,27 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
+import { dirname, join } from 'node:path';
 import { reviveContainers } from '../../runtime/containers.ts';
+import { withSocketPath } from '../../runtime/control.ts';
 import { readJson, writeJsonAtomic } from '../../runtime/json-file.ts';
 import { hasLink, IMAGE, Installation, needContainers, outcomeOf, processLives, until } from './installation.ts';
 
 const QUIET = ['--network', 'none'];
+const ALL = { stdin: true, stdout: true, stderr: true };
+
+/** What a socket has to say to these bytes until it closes. */
+async function said(path: string, bytes: Buffer): Promise<string> {
+  const socket = withSocketPath(path, (usable) => connect(usable));
+  let text = '';
+  socket.setEncoding('utf8').on('data', (more: string) => (text += more));
+  socket.on('error', () => undefined);
+  socket.end(bytes);
+  await new Promise((resolve) => socket.on('close', resolve));
+  return text;
+}
 
 describe('containers when something goes wrong', function () {
   this.timeout(120_000);
@@ -180,6 +195,61 @@ describe('containers when something goes wrong', function () {
       holder.kill('SIGKILL');
     }
     await pg.ok('rm', '-f', 'held');
+  });
+
+  it('whose shim is asked nonsense: it says so, takes nothing of it, and goes on', async () => {
+    const id = await pg.ok('run', '-d', '--name', 'asked', ...QUIET, IMAGE, 'sleep', '1000');
+    const path = join(pg.roots.run, 'containers', id, 'shim.sock');
+    assert.equal(statSync(dirname(path)).mode & 0o777, 0o700, 'nobody but root reaches the socket');
+    const frames = (bytes: Buffer) =>
+      Buffer.concat([Buffer.from(`${JSON.stringify({ op: 'attach', attach: ALL })}\n`), bytes]);
+    const exec = { args: ['true'], tty: false, stdin: false, user: null, workdir: null, env: [], privileged: false };
+    const lines = [
+      '',
+      'x',
+      '[]',
+      'null',
+      '"op"',
+      '{}',
+      '{"op":1}',
+      '{"op":"__proto__"}',
+      '{"op":"kill"}',
+      '{"op":"kill","signal":"9"}',
+    ];
+    lines.push(JSON.stringify({ op: 'exec', exec: { ...exec, args: [] }, attach: null }));
+    lines.push(JSON.stringify({ op: 'exec', exec: { ...exec, env: [1] }, attach: null }));
+    lines.push(JSON.stringify({ op: 'attach', attach: { ...ALL, size: { rows: -1, columns: 1e9 } } }));
+    lines.push(JSON.stringify({ op: 'start', roots: pg.roots, id: '../..', attach: null }));
+    const answers = (await said(path, Buffer.from(`${lines.join('\n')}\n`))).trimEnd().split('\n');
+    assert.deepEqual(
+      answers.map((line) => (JSON.parse(line) as { error: { code: string } }).error.code),
+      lines.map((line) => (line.includes('__proto__') ? 'UNKNOWN_REQUEST' : 'BAD_REQUEST')),
+    );
+    assert.match(await said(path, Buffer.alloc(17 << 20, 'x')), /BAD_REQUEST.*more than/);
+    assert.match(
+      await said(path, frames(Buffer.from([0, 0xff, 0xff, 0xff, 0xff]))),
+      /BAD_REQUEST.*a frame of 4294967295 bytes/,
+    );
+    assert.match(await said(path, frames(Buffer.from([99, 0, 0, 0, 0]))), /"ok":true/, 'a frame of a later pg');
+
+    const shim = await number('asked', '.Pg.ShimPid');
+    const open = () => readdirSync(`/proc/${shim}/fd`).length;
+    const before = open();
+    // Descriptors that come along are nobody's.
+    execFileSync(
+      'python3',
+      [
+        '-c',
+        'import socket,os\ns=socket.socket(socket.AF_UNIX)\ns.connect("shim.sock")\nsocket.send_fds(s,[b"{}\\n"],[os.open("/etc/passwd",0)]*100)\nassert b"BAD_REQUEST" in s.recv(999)',
+      ],
+      { cwd: dirname(path) },
+    );
+    const idle = Array.from({ length: 300 }, () => withSocketPath(path, (usable) => connect(usable)));
+    await Promise.all(idle.map((socket) => once(socket, 'connect')));
+    assert.equal(await pg.ok('exec', 'asked', 'echo', 'here'), 'here');
+    for (const socket of idle) socket.destroy();
+    await until('what was opened is closed', () => open() <= before);
+    await pg.ok('rm', '-f', 'asked');
   });
 
   it('says clearly what is not there', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { commandWords, separateCommand, SWITCHES } from '../../cli/argv.ts';
 import Create from '../../cli/commands/create.ts';
 import Exec from '../../cli/commands/exec.ts';
@@ -8,7 +9,10 @@ import Run from '../../cli/commands/run.ts';
 import Top from '../../cli/commands/top.ts';
 import { parsePorts, parseVolume } from '../../cli/run-options.ts';
 import { parseSize } from '../../cli/sizes.ts';
+import { isPgError } from '../../mdm/error.ts';
 import { containerCapabilities } from '../../runtime/capabilities.ts';
+import type { Request } from '../../runtime/control.ts';
+import { parseRequest, parseTerminalSize } from '../../runtime/control-request.ts';
 import { writeJsonAtomic, readJson } from '../../runtime/json-file.ts';
 import { tryLock } from '../../runtime/lock.ts';
 import { newId, randomName } from '../../runtime/names.ts';
@@ -144,6 +148,42 @@ describe('parts of the runtime', () => {
     );
   });
 
+  it('takes of a control socket requests only', () => {
+    const exec = { args: ['a'], tty: true, env: ['A=b'], user: null, workdir: '/', privileged: true };
+    const attach = { stdin: true, stdout: true, stderr: false, size: { rows: 25, columns: 80 } };
+    const requests: Request[] = [
+      { op: 'exec', exec: { ...exec, stdin: false }, attach },
+      { op: 'start', roots: { data: '/d', run: '/r', config: '/c' }, id: 'a'.repeat(64), attach: null },
+      { op: 'stop', signal: null, timeoutSec: -1 },
+      { op: 'namespace', claim: { size: 1, epoch: 0, root: 'b'.repeat(64), label: 'l' } },
+      { op: 'budget', budget: { written: 5 } },
+      { op: 'wait' },
+    ];
+    const refusal = (error: unknown) => isPgError(error, 'BAD_REQUEST') || isPgError(error, 'UNKNOWN_REQUEST');
+    for (const request of requests) assert.deepEqual(parseRequest(JSON.stringify(request)), request);
+    fc.assert(
+      fc.property(fc.constantFrom(...requests), fc.nat(), fc.jsonValue(), (request, where, value) => {
+        const paths = [...leaves(request)];
+        const changed = structuredClone(request);
+        const path = paths[where % paths.length]!;
+        const at = path.slice(0, -1).reduce<Record<string, unknown>>((map, key) => map[key] as never, changed as never);
+        at[path.at(-1)!] = value;
+        try {
+          // What is taken is of the same shape.
+          assert.equal(typeof parseRequest(JSON.stringify(changed)).op, 'string');
+        } catch (error) {
+          assert.ok(refusal(error), String(error));
+        }
+      }),
+    );
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json()), (line) => assert.throws(() => parseRequest(line), refusal)),
+    );
+    assert.deepEqual(parseTerminalSize(Buffer.from('{"rows":1,"columns":2}')), { rows: 1, columns: 2 });
+    for (const wrong of ['', '{', 'null', '{"rows":1}', '{"rows":-1,"columns":2}', '{"rows":1,"columns":65536}'])
+      assert.throws(() => parseTerminalSize(Buffer.from(wrong)), refusal);
+  });
+
   it('waits longer from restart to restart, and not at all when it should not', () => {
     const now = Date.now();
     const state = { ...initialState(), startedAt: new Date(now).toISOString(), exitCode: 1 };
@@ -225,3 +265,10 @@ describe('parts of the runtime', () => {
     assert.equal(last.length, 1);
   });
 });
+
+/** Where values stand in a request, the maps on the way included. */
+function* leaves(value: unknown, path: string[] = []): Generator<string[]> {
+  if (path.length > 0) yield path;
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, inner] of Object.entries(value)) yield* leaves(inner, [...path, key]);
+}
