@@ -47,7 +47,10 @@ async function startRegistry(dir: string): Promise<{ host: string; process: Chil
 /** Runs pg; seconds, and the most memory it held at once (resident, MiB). */
 async function measured(args: string[], root: string): Promise<{ seconds: number; peakMiB: number }> {
   const start = performance.now();
-  const child = spawn(PG, args, { env: { ...process.env, PG_ROOT: root }, stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn(PG, args, {
+    env: { ...process.env, PG_ROOT: root, PG_HOUSEKEEPING: 'off' },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   let peakKib = 0;
   const timer = setInterval(() => {
     try {

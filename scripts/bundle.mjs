@@ -1,6 +1,7 @@
 // Puts the programs and threads that a container's start waits for into one file each, in place in dist/: finding and loading a file costs
 // more than running it. npm packages stay outside, and so does what a command imports only when it needs it.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import { build } from 'esbuild';
 
@@ -11,7 +12,12 @@ const ENTRIES = [
   'fs/disk-worker.js',
   'cli/commands/run.js',
   'cli/early-shim.js',
+  'cli/commands/import.js',
+  'layers/transport/docker-registry.js',
+  'store/sector-worker.js',
 ];
+/** A package whose many files take longer to find than all else that a request to a registry takes. */
+const WITH = /^undici$/;
 /** Imported on demand by others, but always by the shim. */
 const ALWAYS = /\/mount-holder\.js$/;
 /** Holds what one of the entries hands to another: there must be one of it. */
@@ -29,6 +35,9 @@ const inPlace = (entry) => {
           ? { path: from(resolve(resolveDir, path)), external: true }
           : undefined;
       });
+      bundle.onResolve({ filter: WITH }, ({ path, kind, importer }) =>
+        kind === 'import-statement' ? { path: createRequire(importer).resolve(path) } : undefined,
+      );
       bundle.onLoad({ filter: /\/dist\/.*\.js$/ }, ({ path }) => {
         const url = `new URL(${JSON.stringify(from(path))}, import.meta.url).href`;
         return { contents: readFileSync(path, 'utf8').replaceAll('import.meta.url', url), loader: 'js' };
@@ -51,6 +60,10 @@ export async function bundle(dist) {
         format: 'esm',
         target: 'node24',
         packages: 'external',
+        // What CommonJS within asks for of Node.
+        banner: {
+          js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
+        },
         plugins: [inPlace(join(dist, name))],
         logLevel: 'warning',
       }),

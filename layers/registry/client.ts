@@ -15,6 +15,8 @@ import { isCertificateError, registryError, unreachable } from './errors.ts';
 import { ATTEMPTS_MAX, isPassing, networkCode, PassingError, pause, retryAfterMs, withRetries } from './retry.ts';
 
 const REDIRECTS_MAX = 5;
+/** How long one on this machine may take to answer whether it speaks without TLS; what speaks TLS hangs up at once. */
+const PLAIN_MS = 2000;
 /** How long a body of no interest may take before its connection is given up. */
 const DISCARD_MS = 5000;
 /** Of a blob, between two cuts, that count as getting on. */
@@ -234,7 +236,7 @@ export class RegistryClient {
 
   /**
    * Which of https and http the registry speaks, found out once. http only where it is allowed, and there whenever
-   * https does not come about - but not for a certificate that does not satisfy.
+   * https does not come about - but not for a certificate that does not satisfy. On this machine http is tried first: nobody listens.
    */
   async #connect(): Promise<{ url: URL; authorizer: Authorizer }> {
     this.#origin ??= this.#findOrigin();
@@ -244,7 +246,9 @@ export class RegistryClient {
   async #findOrigin(): Promise<{ url: URL; authorizer: Authorizer }> {
     const { connections, credentials, insecure, signal } = this.#options;
     let url = new URL(`https://${this.host}`);
-    if (insecure || isLoopback(url.hostname)) {
+    const isHere = isLoopback(url.hostname);
+    if (isHere && (await this.#speaksPlainly())) url = new URL(`http://${this.host}`);
+    else if (insecure || isHere) {
       try {
         const answer = await request(new URL('/v2/', url), {
           dispatcher: connections.to(url, insecure),
@@ -258,6 +262,24 @@ export class RegistryClient {
       }
     }
     return { url, authorizer: new Authorizer(url, this.#repository, insecure, connections, credentials, signal) };
+  }
+
+  /** Whether a registry of this machine answers as one (distribution-spec, "Determining Support") without TLS, whose certificates take 70 ms to load. */
+  async #speaksPlainly(): Promise<boolean> {
+    const { connections, insecure, signal } = this.#options;
+    const url = new URL(`http://${this.host}/v2/`);
+    try {
+      const soon = AbortSignal.timeout(PLAIN_MS);
+      const answer = await request(url, {
+        dispatcher: connections.to(url, insecure),
+        signal: signal === undefined ? soon : AbortSignal.any([signal, soon]),
+      });
+      await discard(answer);
+      return answer.statusCode === 200 || answer.statusCode === 401;
+    } catch {
+      signal?.throwIfAborted();
+      return false;
+    }
   }
 
   /** Whether the registry lets us in: throws ACCESS_DENIED and what the network says otherwise. */
