@@ -20,6 +20,7 @@ import type { Roots } from '../store/paths.ts';
 import { siblingModule } from '../store/threads.ts';
 import { unmountPath } from './fuse/device.ts';
 import type { MountOptions } from './mount.ts';
+import { hex32, nullable, optional, shaped, text, uint } from '../store/shape.ts';
 
 /** What the daemon of a detached mount is told: MountOptions as JSON can carry them. */
 export interface DaemonOptions {
@@ -49,6 +50,15 @@ export interface MountRecord {
   startTicks: string;
   error?: PgErrorData;
 }
+
+const RECORD = shaped({
+  mountPoint: text,
+  label: text,
+  treeRoot: nullable(hex32),
+  pid: uint,
+  startTicks: text,
+  error: optional(shaped({ code: text, message: text })),
+});
 
 const mountsRunDir = (roots: Roots): string => join(roots.run, 'mounts');
 
@@ -154,7 +164,17 @@ function isDead(mountPoint: string): boolean {
 
 function readMountRecord(roots: Roots, mountPoint: string): MountRecord | undefined {
   try {
-    return JSON.parse(readFileSync(mountRecordPath(roots, mountPoint), 'utf8')) as MountRecord;
+    return parseMountRecord(readFileSync(mountRecordPath(roots, mountPoint), 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The record; undefined when the text is none. */
+function parseMountRecord(json: string): MountRecord | undefined {
+  try {
+    const record = JSON.parse(json) as MountRecord;
+    return RECORD(record) === undefined ? record : undefined;
   } catch {
     return undefined;
   }
@@ -171,7 +191,8 @@ export function mountedTrees(roots: Roots): string[] {
   }
   return names
     .filter((name) => name.endsWith('.json'))
-    .map((name) => JSON.parse(readFileSync(join(mountsRunDir(roots), name), 'utf8')) as MountRecord)
+    .map((name) => parseMountRecord(readFileSync(join(mountsRunDir(roots), name), 'utf8')))
+    .filter((record) => record !== undefined)
     .filter(({ pid, startTicks, treeRoot }) => treeRoot !== null && startTicksOf(pid) === startTicks)
     .map(({ treeRoot }) => treeRoot!);
 }

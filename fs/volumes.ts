@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
+import { hex32, nullable, oneOf, shaped, text } from '../store/shape.ts';
 
 /** A named writable layer that belongs to no container: `<data>/mounts/<name>/mount.json`, and its log beside it. */
 export interface Volume {
@@ -19,6 +20,8 @@ const volumesDir = (roots: Roots): string => join(roots.data, 'mounts');
 /** Directory of a volume's log. */
 export const volumeLogDir = (roots: Roots, name: string): string => join(volumesDir(roots), name, 'log');
 
+const VOLUME = shaped({ formatVersion: oneOf(1), name: text, image: text, treeRoot: nullable(hex32), createdAt: text });
+
 /** Names are those that Docker accepts for volumes. */
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
@@ -26,22 +29,29 @@ const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 export function findVolume(roots: Roots, name: string): Volume | undefined {
   if (!NAME.test(name)) return undefined;
   const path = join(volumesDir(roots), name, 'mount.json');
-  let text: string;
+  let json: string;
   try {
-    text = readFileSync(path, 'utf8');
+    json = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
   let volume: Volume;
   try {
-    volume = JSON.parse(text) as Volume;
+    volume = JSON.parse(json) as Volume;
   } catch {
     throw new PgError('BAD_RECORD', `${path} is damaged: it is not JSON`, { hint: 'take it from a backup' });
   }
-  if (volume.formatVersion !== 1) {
+  if (Number.isSafeInteger(volume?.formatVersion) && volume.formatVersion !== 1) {
     throw new PgError('BAD_RECORD', `${path} has format ${String(volume.formatVersion)}, this program reads 1`, {
       hint: 'use the pg that made it, or a newer one',
+    });
+  }
+  const damage = VOLUME(volume);
+  if (damage !== undefined) {
+    const what = damage === '' ? 'it' : damage.slice(1);
+    throw new PgError('BAD_RECORD', `${path} is damaged: ${what} is not what it must be`, {
+      hint: 'take it from a backup',
     });
   }
   return volume;

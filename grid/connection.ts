@@ -29,8 +29,14 @@ export interface Patience {
 }
 export const PATIENCE: Patience = { tickMs: 5000, silentTicks: 4 };
 
-/** Bulk bytes that may have arrived without being answered yet; beyond them the socket is not read. */
+/** Bytes of requests that may have arrived without being answered yet; beyond them the socket is not read. */
 const MAX_UNANSWERED_BYTES = 8 << 22;
+/** What one of them takes of memory at least. */
+const LEAST_HELD_BYTES = 1 << 10;
+/** No request is begun while those under way, whose answers the peer has not taken yet, come to more. */
+const MAX_UNDER_WAY_BYTES = 8 << 22;
+/** What one of them counts for at least: its answer may be a sector, however short the question was. */
+const LEAST_UNDER_WAY_BYTES = 1 << 20;
 const REFUSAL_LINGER_MS = 2000;
 
 interface Pending {
@@ -54,6 +60,9 @@ export class Connection {
   #nextId = 1;
   #silent = 0;
   #unansweredBytes = 0;
+  #underWayBytes = 0;
+  /** Requests that are not begun yet, because enough are under way. */
+  readonly #waiting: Frame[] = [];
   #sentBytes = 0;
   #receivedBytes = 0;
   #ended = false;
@@ -113,10 +122,14 @@ export class Connection {
     this.#sentBytes += writeFrame(this.#socket, envelope, bulk);
   }
 
-  #take({ envelope, bulk }: Frame): void {
+  #take(frame: Frame): void {
     if (this.#ended) return;
+    const { envelope, bulk } = frame;
     if (envelope.type === 'request') {
-      void this.#serve(envelope, bulk);
+      this.#unansweredBytes += Math.max(frame.bytes, LEAST_HELD_BYTES);
+      if (this.#unansweredBytes > MAX_UNANSWERED_BYTES) this.#socket.pause();
+      this.#waiting.push(frame);
+      this.#serveWaiting();
       return;
     }
     if (envelope.type === 'error' && envelope.id === 0) {
@@ -134,22 +147,38 @@ export class Connection {
     else pending.reject(fromErrorData(errorOf(envelope.body)));
   }
 
-  async #serve({ protocol, id, name, body }: Envelope, bulk: Buffer): Promise<void> {
+  #serveWaiting(): void {
+    while (this.#waiting.length > 0 && this.#underWayBytes < MAX_UNDER_WAY_BYTES && !this.#ended)
+      void this.#serve(this.#waiting.shift()!);
+  }
+
+  async #serve({ envelope, bulk, bytes }: Frame): Promise<void> {
+    const { protocol, id, name, body } = envelope;
     const service: Service | undefined =
       protocol === 'node' && name === 'ping' ? async () => ({}) : ownValue(this.#services[protocol], name);
-    this.#unansweredBytes += bulk.length;
-    if (this.#unansweredBytes > MAX_UNANSWERED_BYTES) this.#socket.pause();
+    const cost = Math.max(bytes, LEAST_UNDER_WAY_BYTES);
+    this.#underWayBytes += cost;
     try {
       if (service === undefined)
         throw new PgError('UNKNOWN_REQUEST', `this node does not answer '${name.slice(0, 80)}'`);
       const answer = await service({ body, bulk });
-      this.#send({ protocol, type: 'reply', id, name, body: answer.body ?? {} }, answer.bulk);
+      await this.#sendTaken({ protocol, type: 'reply', id, name, body: answer.body ?? {} }, answer.bulk);
     } catch (error) {
-      this.#send({ protocol, type: 'error', id, name, body: { ...toErrorData(error) } });
+      await this.#sendTaken({ protocol, type: 'error', id, name, body: { ...toErrorData(error) } });
     } finally {
-      this.#unansweredBytes -= bulk.length;
+      this.#underWayBytes -= cost;
+      this.#unansweredBytes -= Math.max(bytes, LEAST_HELD_BYTES);
       if (this.#unansweredBytes <= MAX_UNANSWERED_BYTES) this.#socket.resume();
+      this.#serveWaiting();
     }
+  }
+
+  /** Sends; resolves when the peer has taken it, or is gone. */
+  #sendTaken(envelope: Envelope, bulk?: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      if (!this.#socket.writable) return resolve();
+      this.#sentBytes += writeFrame(this.#socket, envelope, bulk, () => resolve());
+    });
   }
 
   #tick({ silentTicks }: Patience): void {

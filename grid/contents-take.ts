@@ -1,5 +1,5 @@
 import { bufferRoot } from '../mdm/merkle.ts';
-import { contentOfKey, decodeExtents } from '../store/content.ts';
+import { contentOfKey, type ContentRef, decodeExtents } from '../store/content.ts';
 import type { Lease } from '../store/lease.ts';
 import type { Store } from '../store/store.ts';
 import type { ContentWriter } from '../store/writer.ts';
@@ -10,9 +10,13 @@ const KEY_BYTES: Record<string, number> = { nodes: 32, sectors: 32, contents: 40
 const EXTENT_BYTES = 44;
 /** After this many sectors they are sealed and made visible: what a cut move has brought so far need not come again. */
 const SECTORS_PER_SEAL = 64;
+/** Records of contents that are kept in memory until they are sealed. */
+const RECORD_BYTES_PER_SEAL = 32 << 20;
 /** A directory node of this size has some three million names. */
 const MAX_NODE_BYTES = 1 << 28;
 const NODE_HEAD_BYTES = 36;
+/** Pieces of one node that lie around one by one. */
+const MOST_PIECES = 1024;
 
 /**
  * Receives trie nodes, contents and sectors from a peer, as `contents-offer.ts` sends them (docs/protocols/contents.md). Nothing is believed:
@@ -26,6 +30,7 @@ export class ContentsTaker {
   #lease: Lease | undefined;
   #writer: ContentWriter | undefined;
   #unsealed = 0;
+  #unsealedRecordBytes = 0;
   /** What the writer has not taken yet; sealing waits for it. */
   #puts = new Set<Promise<void>>();
   #sealing: Promise<void> = Promise.resolve();
@@ -43,7 +48,7 @@ export class ContentsTaker {
         await this.#seal();
         return {};
       },
-      contents: async ({ bulk }) => this.#contents(bulk),
+      contents: ({ bulk }) => this.#contents(bulk),
       nodes: async ({ bulk }) => this.#nodes(bulk),
     };
   }
@@ -78,7 +83,7 @@ export class ContentsTaker {
           ? nodes.has(key)
           : kind === 'sectors'
             ? this.#store.hasSector(key)
-            : this.#store.hasContent(contentOfKey(key));
+            : this.#store.hasContent(refOf(key));
       if (!here) bitmap[i >> 3]! |= 1 << (i & 7);
     }
     return { bulk: bitmap };
@@ -104,7 +109,7 @@ export class ContentsTaker {
   #seal(): Promise<void> {
     const writer = this.#writer;
     this.#writer = undefined;
-    this.#unsealed = 0;
+    this.#unsealed = this.#unsealedRecordBytes = 0;
     const puts = [...this.#puts];
     const sealing = this.#sealing.then(async () => {
       await Promise.allSettled(puts);
@@ -118,35 +123,49 @@ export class ContentsTaker {
     return (this.#writer ??= this.#store.writer());
   }
 
-  #contents(bulk: Buffer): Answer {
+  async #contents(bulk: Buffer): Promise<Answer> {
     this.hold();
+    await this.#sealing;
     for (let at = 0; at < bulk.length;) {
       if (bulk.length - at < 44) throw badMessage('a cut list of contents');
-      const ref = contentOfKey(bulk.subarray(at, at + 40));
+      const ref = refOf(bulk.subarray(at, at + 40));
       const end = at + 44 + bulk.readUInt32LE(at + 40) * EXTENT_BYTES;
       if (end > bulk.length) throw badMessage('a cut list of contents');
       this.#openWriter().putExtents(ref, decodeExtents(bulk.subarray(at + 44, end)));
       at = end;
     }
+    this.#unsealedRecordBytes += bulk.length;
+    if (this.#unsealedRecordBytes >= RECORD_BYTES_PER_SEAL) await this.#seal();
     return {};
   }
 
-  /** A piece of the stream of nodes. Those that are whole are checked and stored, each after the nodes below it. */
+  /** A piece of the stream of nodes. Those that are whole are checked and stored, each after the nodes below it. After an error the stream begins anew. */
   #nodes(bulk: Buffer): Answer {
     this.hold();
-    this.#nodeBytes.push(bulk);
-    this.#nodeSize += bulk.length;
-    if (this.#nodeSize > 2 * MAX_NODE_BYTES) throw badMessage('an endless node');
-    const head = this.#nodeBytes[0]!;
-    if (head.length >= NODE_HEAD_BYTES && this.#nodeSize < NODE_HEAD_BYTES + head.readUInt32LE(32)) return {};
-    const all = Buffer.concat(this.#nodeBytes);
+    const pieces = [...this.#nodeBytes, bulk];
+    const size = this.#nodeSize + bulk.length;
+    this.#nodeBytes = [];
+    this.#nodeSize = 0;
+    // Pieces are put together once the first node is whole: to do so with each would copy a large one again and again.
+    const left = this.#isFirstWhole(pieces, size) ? this.#takeNodes(Buffer.concat(pieces, size)) : pieces;
+    this.#nodeBytes = left.length < MOST_PIECES ? left : [Buffer.concat(left)];
+    this.#nodeSize = left.reduce((sum, piece) => sum + piece.length, 0);
+    return {};
+  }
+
+  #isFirstWhole(pieces: Buffer[], size: number): boolean {
+    const head =
+      pieces[0]!.length >= NODE_HEAD_BYTES ? pieces[0]! : Buffer.concat(pieces, Math.min(size, NODE_HEAD_BYTES));
+    return head.length < NODE_HEAD_BYTES || size >= NODE_HEAD_BYTES + lengthOfNode(head);
+  }
+
+  /** Stores the nodes in `all`; what is left is the beginning of another. */
+  #takeNodes(all: Buffer): Buffer[] {
     let at = 0;
     this.#store.transaction(() => {
       const table = this.#store.table('nodes');
       while (all.length - at >= NODE_HEAD_BYTES) {
-        const length = all.readUInt32LE(at + 32);
-        if (length > MAX_NODE_BYTES) throw badMessage(`a node of ${length} bytes`);
-        const end = at + NODE_HEAD_BYTES + length;
+        const end = at + NODE_HEAD_BYTES + lengthOfNode(all.subarray(at));
         if (end > all.length) break;
         const hash = all.subarray(at, at + 32);
         const bytes = all.subarray(at + NODE_HEAD_BYTES, end);
@@ -155,8 +174,19 @@ export class ContentsTaker {
         at = end;
       }
     });
-    this.#nodeBytes = at < all.length ? [all.subarray(at)] : [];
-    this.#nodeSize = all.length - at;
-    return {};
+    return at < all.length ? [all.subarray(at)] : [];
   }
+}
+
+/** The content that a peer names; BAD_MESSAGE when none can have that size. */
+export function refOf(key: Uint8Array): ContentRef {
+  const size = Buffer.from(key.buffer, key.byteOffset, key.length).readBigUInt64BE(32);
+  if (size > Number.MAX_SAFE_INTEGER) throw badMessage(`a content of ${size} bytes`);
+  return contentOfKey(key);
+}
+
+function lengthOfNode(head: Buffer): number {
+  const length = head.readUInt32LE(32);
+  if (length > MAX_NODE_BYTES) throw badMessage(`a node of ${length} bytes`);
+  return length;
 }

@@ -7,10 +7,10 @@ import { parseConfig } from '../layers/transport/manifest.ts';
 import { readNode } from '../layers/tree.ts';
 import { decodeRoot, DirectoryNode } from '../layers/trie.ts';
 import { PgError } from '../mdm/error.ts';
-import { contentOfKey, type ContentRef } from '../store/content.ts';
+import type { ContentRef } from '../store/content.ts';
 import type { Store } from '../store/store.ts';
 import type { Answer, Service } from './connection.ts';
-import type { ContentsTaker } from './contents-take.ts';
+import { type ContentsTaker, refOf } from './contents-take.ts';
 import { badMessage, bytesOf, mapOf, mapsOf, textOf, uintOf, type Body } from './envelope.ts';
 
 /** Receives images as `image-offer.ts` sends them: an image is recorded only when all that it reaches is here. */
@@ -18,7 +18,7 @@ export function imageServices(store: Store, taker: ContentsTaker): Record<string
   return {
     'image-known': async ({ body }) => {
       taker.hold();
-      const image = loadImage(store, textOf(body, 'id'));
+      const image = loadImage(store, digestIn(body, 'id'));
       return {
         body: { known: image !== undefined && Buffer.compare(image.treeRoot, bytesOf(body, 'treeRoot', 32)) === 0 },
       };
@@ -28,7 +28,7 @@ export function imageServices(store: Store, taker: ContentsTaker): Record<string
 }
 
 function takeImage(store: Store, body: Body): Answer {
-  const id = textOf(body, 'id');
+  const id = digestIn(body, 'id');
   const configBytes = Buffer.from(bytesOf(body, 'config'));
   if (`sha256:${createHash('sha256').update(configBytes).digest('hex')}` !== id) {
     throw badMessage('an image whose configuration has another digest');
@@ -81,7 +81,7 @@ function recipeOf(body: Body): LayerRecord {
   if (keys.length % 40 !== 0) throw badMessage('a recipe of broken names');
   return {
     diffId: digestIn(body, 'diffId'),
-    recipe: Array.from({ length: keys.length / 40 }, (_, i) => contentOfKey(keys.subarray(i * 40, (i + 1) * 40))),
+    recipe: Array.from({ length: keys.length / 40 }, (_, i) => refOf(keys.subarray(i * 40, (i + 1) * 40))),
     tarBytes: uintOf(body, 'tarBytes'),
     contentBytes: uintOf(body, 'contentBytes'),
     entries: uintOf(body, 'entries'),

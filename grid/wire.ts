@@ -14,6 +14,8 @@ export const MAX_BULK_BYTES = 1 << 22;
 export interface Frame {
   envelope: Envelope;
   bulk: Buffer;
+  /** Of the whole frame, on the wire. */
+  bytes: number;
 }
 
 export const NO_BYTES: Buffer = Buffer.alloc(0);
@@ -95,7 +97,7 @@ export class FrameReader {
   }
 
   #complete(): void {
-    const frame = { envelope: decodeEnvelope(this.#envelope), bulk: this.#bulk };
+    const frame = { envelope: decodeEnvelope(this.#envelope), bulk: this.#bulk, bytes: this.#filled };
     this.#filled = 0;
     this.#envelope = this.#bulk = NO_BYTES;
     this.#emit(frame);

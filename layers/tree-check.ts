@@ -18,6 +18,15 @@ const PATHS_MAX = 20;
 const LOST: ReadonlySet<string> = new Set(['CORRUPT_INDEX', 'NODE_NOT_FOUND', 'CORRUPT_NODE']);
 const NONE: TreeDamage = { count: 0, paths: [] };
 
+/** A directory that is being looked at, and the name of the one in it that is, too. */
+interface OpenDirectory {
+  key: string;
+  node: DirectoryNode;
+  next: number;
+  name: string;
+  found: TreeDamage;
+}
+
 /** Walks image trees and layers for what they lack or have damaged. A directory that several share is looked at once. */
 export class TreeCheck {
   private readonly store: Store;
@@ -72,27 +81,51 @@ export class TreeCheck {
     }
   }
 
-  private directory(hash: Uint8Array): TreeDamage {
-    const name = Buffer.from(hash).toString('latin1');
-    const known = this.known.get(name);
+  /** Goes down with a list of what is open, not by calls: a tree may be deeper than the stack. */
+  private directory(top: Uint8Array): TreeDamage {
+    const open: OpenDirectory[] = [];
+    for (let below = this.enter(top, open); ;) {
+      const here = open.at(-1);
+      if (here === undefined) return below!;
+      if (below !== undefined) add(here.found, prefixed(`${here.name}/`, below));
+      const next = this.advance(here);
+      if (next instanceof Uint8Array) {
+        below = this.enter(next, open);
+      } else {
+        open.pop();
+        this.known.set(here.key, next);
+        below = next;
+      }
+    }
+  }
+
+  /** Opens a directory; or its damage, when that is known or all that can be said of it. */
+  private enter(hash: Uint8Array, open: OpenDirectory[]): TreeDamage | undefined {
+    const key = Buffer.from(hash).toString('latin1');
+    const known = this.known.get(key);
     if (known !== undefined) return known;
-    this.known.set(name, NONE);
-    const damage = this.guarded(() => this.entries(new DirectoryNode(readNode(this.store, hash))));
-    this.known.set(name, damage);
+    this.known.set(key, NONE);
+    const damage = this.guarded(() => {
+      const node = new DirectoryNode(readNode(this.store, hash));
+      open.push({ key, node, next: 0, name: '', found: { count: 0, paths: [] } });
+      return undefined;
+    });
+    if (damage !== undefined) this.known.set(key, damage);
     return damage;
   }
 
-  private entries(node: DirectoryNode): TreeDamage {
-    const found: TreeDamage = { count: 0, paths: [] };
-    for (let i = 0; i < node.count; i++) {
-      const { name, child, root, size } = node.entry(i);
-      const why = child === undefined && root !== undefined ? this.lost({ root, size }) : undefined;
-      const below = child === undefined ? NONE : prefixed(`${name}/`, this.directory(child.hash));
-      const here = why === undefined ? below : { count: 1, paths: [{ path: name, why }] };
-      found.count += here.count;
-      found.paths.push(...here.paths.slice(0, PATHS_MAX - found.paths.length));
-    }
-    return found.count === 0 ? NONE : found;
+  /** Looks at entries up to the next directory: its hash; or what is damaged, when there is none left. */
+  private advance(here: OpenDirectory): Uint8Array | TreeDamage {
+    return this.guarded(() => {
+      while (here.next < here.node.count) {
+        const { name, child, root, size } = here.node.entry(here.next++);
+        here.name = name;
+        if (child !== undefined) return child.hash;
+        const why = root === undefined ? undefined : this.lost({ root, size });
+        if (why !== undefined) add(here.found, { count: 1, paths: [{ path: name, why }] });
+      }
+      return here.found.count === 0 ? NONE : here.found;
+    });
   }
 
   private lost(ref: ContentRef): string | undefined {
@@ -104,7 +137,7 @@ export class TreeCheck {
   }
 
   /** What `action` gives; of a node that is missing or damaged, that. */
-  private guarded(action: () => TreeDamage): TreeDamage {
+  private guarded<T>(action: () => T): T | TreeDamage {
     try {
       return action();
     } catch (error) {
@@ -112,6 +145,11 @@ export class TreeCheck {
       throw error;
     }
   }
+}
+
+function add(to: TreeDamage, { count, paths }: TreeDamage): void {
+  to.count += count;
+  to.paths.push(...paths.slice(0, PATHS_MAX - to.paths.length));
 }
 
 function prefixed(prefix: string, { count, paths }: TreeDamage): TreeDamage {

@@ -5,6 +5,7 @@ import { isPgError, PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import { readJson, syncDirectory, writeJsonAtomic } from './json-file.ts';
 import { type ContainerRecord, type ContainerState, logDirOf } from './record.ts';
+import { shaped, uint } from '../store/shape.ts';
 
 /**
  * `pg run --atomic`: where the log ended before the run, kept in `containers/<id>/atomic.json` from before its first write until it is settled. As long as the
@@ -54,7 +55,7 @@ export async function settleAtomic(
 ): Promise<ContainerState['position'] | undefined> {
   const path = unsettledPath(roots, record.id);
   if (!existsSync(path)) return undefined;
-  const unsettled = readJson<Unsettled>(path)!;
+  const unsettled = readJson<Unsettled>(path, shaped({ formatVersion: uint, size: uint }))!;
   if (unsettled.formatVersion !== 1) {
     throw new PgError('BAD_RECORD', `${path} was written by a newer pg`, { hint: 'update pg on this machine' });
   }

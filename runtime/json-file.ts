@@ -1,19 +1,27 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { PgError } from '../mdm/error.ts';
 import { diskError } from '../store/sector.ts';
+import { type Check, isMap, shaped } from '../store/shape.ts';
 
-/** The object in a JSON file, or undefined when there is no such file. PgError('BAD_RECORD') when it cannot be read as JSON. */
-export function readJson<T>(path: string): T | undefined {
+/** No file of ours has as much; one that does is not read. */
+const MOST_BYTES = 64 << 20;
+
+/**
+ * The object in a JSON file, or undefined when there is no such file. PgError('BAD_RECORD') when it cannot be read as JSON, does not have its checksum, or is not what `shape` says.
+ */
+export function readJson<T>(path: string, shape: Check = shaped({})): T | undefined {
   let text: string;
   try {
+    const { size } = statSync(path);
+    if (size > MOST_BYTES) throw damaged(path, `it has ${size} bytes`);
     text = readFileSync(path, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw error;
+    throw code === 'EISDIR' ? damaged(path, 'it is a directory') : error;
   }
   let value: Checked;
   try {
@@ -22,9 +30,11 @@ export function readJson<T>(path: string): T | undefined {
     // Not the words of the parser: they quote the text, in which there may be secrets, and what is no text.
     throw damaged(path, 'it is not JSON');
   }
+  if (!isMap(value)) throw damaged(path, 'it is no JSON object');
   const { crc32: check, ...rest } = value;
-  if (check === undefined) return value as T;
-  if (check !== checkOf(rest)) throw damaged(path, 'it does not have its checksum');
+  if (check !== undefined && check !== checkOf(rest)) throw damaged(path, 'it does not have its checksum');
+  const wrong = shape(rest);
+  if (wrong !== undefined) throw damaged(path, `${wrong.slice(1)} is not what it must be`);
   return rest as T;
 }
 

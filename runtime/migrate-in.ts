@@ -16,6 +16,7 @@ import type { Peer } from '../grid/peers.ts';
 import { isPgError, PgError, toErrorData } from '../mdm/error.ts';
 import { readNode } from '../layers/tree.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
+import { isMap } from '../store/shape.ts';
 import type { Store } from '../store/store.ts';
 import type { ControlClient } from './control.ts';
 import { tryLock, type Lock } from './lock.ts';
@@ -33,6 +34,7 @@ import {
   writeState,
   type ContainerRecord,
 } from './record.ts';
+import { containerRecord } from './record-shape.ts';
 import { spawnShim } from './shim-process.ts';
 
 /** What the receiving side needs of the daemon. */
@@ -72,12 +74,15 @@ export class MigrateIn {
   #arriving: Arriving | undefined;
   /** The start that a hand-over on this connection set off. */
   #starting: { id: string; answer: Promise<Answer> } | undefined;
+  /** The last step that was asked for: the next is begun when it is over, in whatever order and however early the peer asks. */
+  #steps: Promise<unknown> = Promise.resolve();
+  #closed = false;
 
   constructor(landing: Landing, peer: Peer) {
     this.#landing = landing;
     this.#peer = peer;
     this.#taker = new ContentsTaker(landing.store, `move from ${peer.name}`);
-    const migrate: Record<string, Service> = {
+    const steps: Record<string, Service> = {
       prepare: (message) => this.#prepare(message),
       log: async (message) => this.#takeLog(message),
       base: ({ body }) => this.#takeBase(body),
@@ -89,9 +94,12 @@ export class MigrateIn {
       sync: ({ body }) => this.#sync(body),
       seal: ({ body }) => this.#seal(body),
       'hand-over': ({ body }) => this.#handOver(body),
+    };
+    const migrate: Record<string, Service> = {
       start: ({ body }) => this.#start(textOf(body, 'container')),
       status: async ({ body }) => this.#status(textOf(body, 'container')),
     };
+    for (const [name, step] of Object.entries(steps)) migrate[name] = (message) => this.#inTurn(() => step(message));
     const { store } = landing;
     const contents = { ...this.#taker.services, ...imageServices(store, this.#taker), ...copyServices(store) };
     this.services = { contents, migrate };
@@ -99,8 +107,20 @@ export class MigrateIn {
 
   /** The connection has ended. What has come so far stays, as a copy from which the next try goes on. */
   async close(): Promise<void> {
+    this.#closed = true;
+    // What is under way would otherwise take hold of things that nobody lets go of.
+    await this.#steps;
     await this.#leave();
     await this.#taker.close();
+  }
+
+  #inTurn(step: () => Promise<Answer>): Promise<Answer> {
+    const answer = this.#steps.then(() => {
+      if (this.#closed) throw badMessage('the connection has ended');
+      return step();
+    });
+    this.#steps = answer.catch(() => undefined);
+    return answer;
   }
 
   async #leave(): Promise<void> {
@@ -338,19 +358,14 @@ function recordOf(text: string): ContainerRecord {
   } catch (cause) {
     throw badMessage('a container record that is not JSON', cause);
   }
-  if (record.formatVersion !== 1) {
+  if (!isMap(record)) throw badMessage('a container record that is no object');
+  if (Number.isSafeInteger(record.formatVersion) && record.formatVersion !== 1) {
     throw new PgError('BAD_RECORD', 'the container was made by a newer pg than the target node runs', {
       hint: 'update pg there',
     });
   }
-  const isShaped =
-    typeof record.id === 'string' &&
-    isId(record.id) &&
-    typeof record.name === 'string' &&
-    (record.treeRoot === null || isId(record.treeRoot)) &&
-    typeof record.config === 'object' &&
-    Array.isArray(record.config.ports);
-  if (!isShaped) throw badMessage('a container record of another shape');
+  const wrong = containerRecord(record);
+  if (wrong !== undefined) throw badMessage(`a container record whose ${wrong.slice(1)} is not what it must be`);
   checkName(record.name);
   return record;
 }

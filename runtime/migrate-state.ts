@@ -3,6 +3,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
+import { flag, nullable, oneOf, shaped, text, uint } from '../store/shape.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
 import { flock, LOCK_EX } from './native.ts';
 import type { ContainerRecord } from './record.ts';
@@ -59,6 +60,17 @@ const NEVER_MOVED: Ownership = {
   startDue: false,
 };
 
+const OWNERSHIP = shaped({
+  formatVersion: oneOf(1),
+  epoch: uint,
+  role: oneOf('owner', 'replica', 'released'),
+  peer: nullable(shaped({ id: text, name: text })),
+  release: nullable(shaped({ envelope: text, signature: text })),
+  settled: flag,
+  moving: nullable(shaped({ to: text, pid: uint, startTicks: text, wasRunning: flag })),
+  startDue: flag,
+});
+
 const ownershipPath = (roots: Roots, id: string): string => join(containerDir(roots, id), 'ownership.json');
 
 /** Held by the one process that moves a container out. */
@@ -66,13 +78,13 @@ export const moveLockPath = (roots: Roots, id: string): string => join(container
 
 /** Who may run the container. BAD_RECORD when a newer pg wrote it: then nobody here may. */
 export function readOwnership(roots: Roots, id: string): Ownership {
-  const found = readJson<Ownership>(ownershipPath(roots, id));
-  if (found !== undefined && found.formatVersion !== 1) {
+  const version = readJson<Ownership>(ownershipPath(roots, id))?.formatVersion;
+  if (Number.isSafeInteger(version) && version !== 1) {
     throw new PgError('BAD_RECORD', `container ${id.slice(0, 12)}: its ownership was written by a newer pg`, {
       hint: 'update pg on this machine',
     });
   }
-  return found ?? NEVER_MOVED;
+  return readJson<Ownership>(ownershipPath(roots, id), OWNERSHIP) ?? NEVER_MOVED;
 }
 
 /**

@@ -5,6 +5,7 @@ import { listen } from '../grid/listen.ts';
 import { formatAddress } from '../grid/peers.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
+import { shaped, text, uint } from '../store/shape.ts';
 import { openStore } from '../store/store.ts';
 import { reviveContainers, startContainer } from './containers.ts';
 import type { ControlClient } from './control.ts';
@@ -24,12 +25,19 @@ export interface NodeStatus {
   startedAt: string;
 }
 
+const STATUS = shaped({
+  pid: uint,
+  startTicks: text,
+  id: text,
+  address: shaped({ host: text, port: uint }),
+  startedAt: text,
+});
 const RECOVER_MS = 5000;
 const statusPath = (roots: Roots): string => join(roots.run, 'node.json');
 
 /** The daemon of this installation, if it runs. */
 export function nodeStatus(roots: Roots): NodeStatus | undefined {
-  const status = readJson<NodeStatus>(statusPath(roots));
+  const status = readJson<NodeStatus>(statusPath(roots), STATUS);
   return status !== undefined && startTicksOf(status.pid) === status.startTicks ? status : undefined;
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { isPgError, PgError } from '../mdm/error.ts';
 import { containerDir, type Roots } from '../store/paths.ts';
 import { readJson, writeJsonAtomic } from './json-file.ts';
+import { containerRecord, containerState } from './record-shape.ts';
 
 /** A directory or file of the host, or a named volume, in the container. */
 export interface VolumeMount {
@@ -214,11 +215,17 @@ export const lockPath = (roots: Roots, id: string): string => join(containerDir(
 
 /** The record of a container; PgError('NO_SUCH_CONTAINER') when there is none, BAD_RECORD when a newer program wrote it. */
 export function readRecord(roots: Roots, id: string): ContainerRecord {
-  const record = readJson<ContainerRecord>(recordPath(roots, id));
-  if (record === undefined) throw noSuchContainer(id);
-  if (record.formatVersion !== 1) {
-    throw new PgError('BAD_RECORD', `container ${id}: record of format ${record.formatVersion}, this program reads 1`, {
+  const version = readJson<ContainerRecord>(recordPath(roots, id))?.formatVersion;
+  if (Number.isSafeInteger(version) && version !== 1) {
+    throw new PgError('BAD_RECORD', `container ${id}: record of format ${version}, this program reads 1`, {
       hint: 'use the pg that made the container, or a newer one',
+    });
+  }
+  const record = readJson<ContainerRecord>(recordPath(roots, id), containerRecord);
+  if (record === undefined) throw noSuchContainer(id);
+  if (record.id !== id) {
+    throw new PgError('BAD_RECORD', `${recordPath(roots, id)} is damaged: it is the record of container ${record.id}`, {
+      hint: 'take it from a backup; pg rm -f ID removes a container all the same',
     });
   }
   return record;
@@ -238,7 +245,7 @@ export function writeRecord(roots: Roots, record: ContainerRecord, dir = contain
  */
 export function readState(roots: Roots, id: string): ContainerState {
   try {
-    return { ...initialState(), ...readJson<ContainerState>(statePath(roots, id)) };
+    return { ...initialState(), ...readJson<ContainerState>(statePath(roots, id), containerState) };
   } catch (error) {
     if (!isPgError(error, 'BAD_RECORD')) throw error;
     return { ...initialState(), status: 'running', shimPid: -1, bootId: bootId() };

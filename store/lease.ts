@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { shaped, text, uint } from './shape.ts';
 
 /**
  * A promise to the collector: until it is released, nothing that was in the store when it began, or was added since, is
@@ -71,6 +72,8 @@ function writeRecord(path: string, record: LeaseRecord): void {
   renameSync(`${path}.new`, path);
 }
 
+const LEASE = shaped({ purpose: text, pid: uint, startTicks: text, bootId: text, epoch: uint });
+
 /** The leases in `dir` whose processes live; the files of the others are removed. */
 export function livingLeases(dir: string): { id: string; record: LeaseRecord }[] {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -82,6 +85,7 @@ export function livingLeases(dir: string): { id: string; record: LeaseRecord }[]
     let record: LeaseRecord;
     try {
       record = JSON.parse(readFileSync(path, 'utf8')) as LeaseRecord;
+      if (LEASE(record) !== undefined) throw new Error('no lease');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue; // released meanwhile
       record = { purpose: '', pid: 0, startTicks: '', bootId: '', epoch: 0 }; // torn by a power cut: its process is gone

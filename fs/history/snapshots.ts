@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
+import { hex32, listOf, number, oneOf, shaped, text, uint } from '../../store/shape.ts';
 import type { Store } from '../../store/store.ts';
 import { closeLog, openToRead } from '../log/bases.ts';
 import { replaceFile, syncDirectory } from '../log/disk.ts';
@@ -29,33 +30,43 @@ interface IndexFile {
   snapshots: Snapshot[];
 }
 
+const INDEX = shaped({
+  version: oneOf(1),
+  snapshots: listOf(shaped({ name: text, size: uint, root: hex32, ms: number, createdMs: number })),
+});
+
 /** Directory of the states themselves: a file each, in the form of a checkpoint, named as the snapshot. */
 export const snapshotsDir = (dir: string): string => join(dir, KEPT_STATES);
 const indexPath = (dir: string): string => join(dir, 'snapshots.json');
 
 /** The snapshots of the log in `dir`, in the order of their sizes. PgError LOG_CORRUPT, LOG_VERSION. */
 export function readSnapshots(dir: string): Snapshot[] {
-  let text: string;
+  let json: string;
   try {
-    text = readFileSync(indexPath(dir), 'utf8');
+    json = readFileSync(indexPath(dir), 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
   let file: IndexFile;
   try {
-    file = JSON.parse(text) as IndexFile;
-  } catch (cause) {
-    throw new PgError('LOG_CORRUPT', `${indexPath(dir)} is damaged`, {
-      hint: `remove it: the container keeps its files, and the states in ${snapshotsDir(dir)} lose their names`,
-      cause,
-    });
+    file = JSON.parse(json) as IndexFile;
+  } catch {
+    throw damagedIndex(dir, 'it is not JSON');
   }
-  if (file.version !== 1)
+  if (Number.isSafeInteger(file?.version) && file.version !== 1)
     throw new PgError('LOG_VERSION', `${indexPath(dir)} was written by a newer pg`, {
       hint: 'update pg on this machine',
     });
+  const wrong = INDEX(file);
+  if (wrong !== undefined) throw damagedIndex(dir, `${wrong.slice(1)} is not what it must be`);
   return file.snapshots.toSorted((a, b) => a.size - b.size);
+}
+
+function damagedIndex(dir: string, why: string): PgError {
+  return new PgError('LOG_CORRUPT', `${indexPath(dir)} is damaged: ${why}`, {
+    hint: `remove it: the container keeps its files, and the states in ${snapshotsDir(dir)} lose their names`,
+  });
 }
 
 /** Replaces the list; durable on return. */

@@ -1,5 +1,6 @@
 import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { nullable, number, oneOf, shaped } from '../../store/shape.ts';
 import { replaceFile, unlessFull } from './disk.ts';
 import { CHECKPOINT_MAGIC, readMarkHeader } from './sidecar.ts';
 
@@ -15,6 +16,7 @@ export const RETAIN_ALL: Retain = { bytes: Number.MAX_SAFE_INTEGER, ms: null };
 
 /** States where replay of what is retained starts: former checkpoints, among the states that are kept by name. */
 const PREFIX = '.retain-';
+const POLICY = shaped({ version: oneOf(1), bytes: nullable(number), ms: nullable(number) });
 const policyPath = (dir: string): string => join(dir, 'retain');
 
 /** Sets it, durably; what is over the limit goes with the next checkpoint. */
@@ -26,8 +28,8 @@ export function writeRetain(dir: string, retain: Retain): void {
 /** What is set; one that cannot be read keeps nothing for its sake. */
 export function readRetain(dir: string): Retain {
   try {
-    const { version, bytes, ms } = JSON.parse(readFileSync(policyPath(dir), 'utf8')) as Retain & { version: number };
-    return version === 1 ? { bytes, ms } : { bytes: null, ms: null };
+    const policy = JSON.parse(readFileSync(policyPath(dir), 'utf8')) as Retain & { version: number };
+    return POLICY(policy) === undefined ? { bytes: policy.bytes, ms: policy.ms } : { bytes: null, ms: null };
   } catch {
     return { bytes: null, ms: null };
   }

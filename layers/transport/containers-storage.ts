@@ -24,6 +24,7 @@ import {
 import type { Platform } from './platform.ts';
 import type { ImageSource, LayerBlob, ManifestDocument, SourceImage } from './source.ts';
 import { assembledTar } from './tar-split.ts';
+import { type Check, hex32, listOf, nullable, optional, shaped, text, uint } from '../../store/shape.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -55,17 +56,25 @@ interface StoredLayer {
   'diff-size'?: number;
 }
 
+const IMAGE = shaped({
+  id: hex32,
+  digest: optional(text),
+  names: optional(nullable(listOf(text))),
+  layer: optional(text),
+});
+const LAYER = shaped({ id: hex32, parent: optional(text), 'diff-digest': optional(text), 'diff-size': optional(uint) });
+
 /** Opens `[DRIVER@GRAPHROOT+RUNROOT]NAME`, or `NAME` in the store of storage.conf; NAME may be an id. Throws IMAGE_NOT_FOUND, FILE_UNREADABLE. */
-export function openContainersStorage(text: string, env: Env): ImageSource {
-  const [, where, name] = /^(?:\[([^\]]*)\])?(.+)$/s.exec(text) ?? [];
+export function openContainersStorage(address: string, env: Env): ImageSource {
+  const [, where, name] = /^(?:\[([^\]]*)\])?(.+)$/s.exec(address) ?? [];
   if (name === undefined) {
-    throw new PgError('REFERENCE_INVALID', `'containers-storage:${text}' names no image`, {
+    throw new PgError('REFERENCE_INVALID', `'containers-storage:${address}' names no image`, {
       hint: "see 'podman images'",
     });
   }
   const places = where === undefined ? configuredPlaces(env) : [namedPlace(where)];
   for (const place of places) {
-    const image = findImage(readList<StoredImage>(place, 'images'), name);
+    const image = findImage(readList<StoredImage>(place, 'images', IMAGE), name);
     if (image !== undefined) return new ContainersStorageSource(place, places, image, name);
   }
   throw new PgError(
@@ -159,7 +168,7 @@ class ContainersStorageSource implements ImageSource {
   #layers(diffIds: readonly string[], what: string): LayerBlob[] {
     const known = new Map<string, { layer: StoredLayer; place: Place }>();
     for (const place of this.#places.toReversed())
-      for (const layer of readList<StoredLayer>(place, 'layers')) known.set(layer.id, { layer, place });
+      for (const layer of readList<StoredLayer>(place, 'layers', LAYER)) known.set(layer.id, { layer, place });
     const chain: { layer: StoredLayer; place: Place }[] = [];
     for (let id = this.#image.layer; id !== undefined && id !== ''; id = chain[0]!.layer.parent) {
       const found = known.get(id);
@@ -209,30 +218,31 @@ function findImage(images: readonly StoredImage[], name: string): StoredImage | 
   return undefined;
 }
 
-function readList<T>({ graphRoot, driver }: Place, kind: 'images' | 'layers'): T[] {
+function readList<T>({ graphRoot, driver }: Place, kind: 'images' | 'layers', item: Check): T[] {
   const path = join(graphRoot, `${driver}-${kind}`, `${kind}.json`);
-  let text: string;
+  let json: string;
   try {
-    text = readFileSync(path, 'utf8');
+    json = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw unreadable(path, error);
   }
+  let list: unknown;
   try {
-    const list: unknown = JSON.parse(text);
-    if (Array.isArray(list) && list.every((item) => /^[0-9a-f]{64}$/.test(String((item as { id?: unknown }).id))))
-      return list as T[];
+    list = JSON.parse(json);
   } catch {
-    // said below
+    throw invalid(path, 'it is not JSON');
   }
-  throw invalid(path, 'it is not a list of podman');
+  const wrong = listOf(item)(list);
+  if (wrong !== undefined) throw invalid(path, wrong === '' ? 'it is no list' : `${wrong} is not what podman writes`);
+  return list as T[];
 }
 
 /** `[DRIVER@]GRAPHROOT[+RUNROOT][:OPTIONS]` (containers-transports(5)). */
-function namedPlace(text: string): Place {
-  const [, driver = 'overlay', graphRoot = ''] = /^(?:([a-z0-9]+)@)?(\/[^+:]*)(?:\+[^:]*)?(?::.*)?$/s.exec(text) ?? [];
+function namedPlace(place: string): Place {
+  const [, driver = 'overlay', graphRoot = ''] = /^(?:([a-z0-9]+)@)?(\/[^+:]*)(?:\+[^:]*)?(?::.*)?$/s.exec(place) ?? [];
   if (graphRoot === '') {
-    throw new PgError('REFERENCE_INVALID', `'[${text}]' is no store of podman`, {
+    throw new PgError('REFERENCE_INVALID', `'[${place}]' is no store of podman`, {
       hint: 'write containers-storage:[overlay@/var/lib/containers/storage+/run/containers/storage]NAME',
     });
   }

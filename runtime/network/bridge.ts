@@ -19,6 +19,7 @@ import {
 } from './address.ts';
 import { networkCommand } from './command.ts';
 import { type Firewall, makeFirewall, passForwardPolicy, publish, unpublish } from './firewall.ts';
+import { shaped, text, uintUpTo } from '../../store/shape.ts';
 
 /** Where `ip netns` keeps its names (ip-netns(8)). */
 const NETNS_DIR = '/run/netns';
@@ -31,6 +32,8 @@ interface Bridge {
   /** `10.144.16.0`, as a number. */
   subnet: number;
 }
+
+const BRIDGE = shaped({ bootId: text, name: text, subnet: uintUpTo(2 ** 32 - 1) });
 
 /** Network namespaces are told apart by number: an installation may be used from several, each with a bridge of its own. */
 const namespaceNumber = (): string => /\[(\d+)\]/.exec(readlinkSync('/proc/self/ns/net'))?.[1] ?? '0';
@@ -56,12 +59,12 @@ function firewallOf(bridge: Bridge): Firewall {
 /** The installation's bridge in this network namespace, made when it is not there: its name and subnet come from the data directory's path. */
 async function ensureBridge(roots: Roots): Promise<Bridge> {
   const path = join(networkDir(roots), 'bridge.json');
-  const known = readJson<Bridge>(path);
+  const known = readJson<Bridge>(path, BRIDGE);
   if (known?.bootId === bootId() && linkExists(known.name)) return known;
   mkdirSync(networkDir(roots), { recursive: true, mode: 0o700 });
   const lock = await briefLock(MACHINE_LOCK);
   try {
-    const now = readJson<Bridge>(path);
+    const now = readJson<Bridge>(path, BRIDGE);
     if (now?.bootId === bootId() && linkExists(now.name)) return now;
     const seed = realpathSync(roots.data);
     const name = `pg-${hashOf(seed)}`;
@@ -238,7 +241,7 @@ export function leftoverNetwork(roots: Roots, id: string): NetworkState {
 
 /** Takes away everything that `connectToBridge` and `publishPorts` made. May be done again, by anyone, in any state. */
 export async function disconnect(roots: Roots, id: string, state: NetworkState): Promise<void> {
-  const bridge = readJson<Bridge>(join(networkDir(roots, state.hostNamespace), 'bridge.json'));
+  const bridge = readJson<Bridge>(join(networkDir(roots, state.hostNamespace), 'bridge.json'), BRIDGE);
   await Promise.all([
     bridge === undefined ? undefined : unpublish(firewallOf(bridge), state.ports),
     linkExists(state.veth) ? networkCommand('ip', ['link', 'del', state.veth]).catch(() => '') : undefined,
@@ -260,10 +263,10 @@ function takenAddresses(roots: Roots): string[] {
 /** Removes the installation's bridge in this network namespace, and its rules; false when there is none, or a container is connected. */
 export async function removeUnusedBridge(roots: Roots): Promise<boolean> {
   const path = join(networkDir(roots), 'bridge.json');
-  if (readJson<Bridge>(path) === undefined) return false;
+  if (readJson<Bridge>(path, BRIDGE) === undefined) return false;
   const lock = await briefLock(MACHINE_LOCK);
   try {
-    const bridge = readJson<Bridge>(path);
+    const bridge = readJson<Bridge>(path, BRIDGE);
     if (bridge === undefined || takenAddresses(roots).length > 0) return false;
     // First of all, so that who connects a container now makes a new one.
     rmSync(dirname(path), { recursive: true, force: true });

@@ -31,7 +31,7 @@ describe('a connection', () => {
   let logged: string[];
   let services: Services;
   const open: { close(): void }[] = [];
-  const impatient = { tickMs: 50, silentTicks: 3 };
+  const impatient = { tickMs: 50, silentTicks: 8 };
 
   const peerB = (): Peer => getPeer(a, 'b');
 

@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { openLog } from '../../fs/log/log.ts';
 import { openView } from '../../fs/view/open-view.ts';
 import { diskUsage } from '../../runtime/disk-usage.ts';
+import { sampleRecord } from './sample-record.ts';
 import { Fixture, ROOT_CALLER } from '../fs/view/fixture.ts';
 
 const MIB = 1 << 20;
+const ids = ['1', '2', '3'].map((digit) => digit.repeat(64));
 
 describe('what an installation takes on the disk', () => {
   let fixture: Fixture;
@@ -22,7 +24,7 @@ describe('what an installation takes on the disk', () => {
   const container = (id: string, live: number, dead: number): string => {
     const dir = join(data(), 'containers', id);
     mkdirSync(dir, { recursive: true });
-    writeFileSync(join(dir, 'container.json'), JSON.stringify({ formatVersion: 1, id, name: `name of ${id}` }));
+    writeFileSync(join(dir, 'container.json'), JSON.stringify(sampleRecord(id, `name of ${id[0]}`)));
     const view = openView(
       fixture.tree,
       fixture.store,
@@ -39,10 +41,10 @@ describe('what an installation takes on the disk', () => {
     Number(execFileSync('du', ['-sx', '--block-size=1', path], { encoding: 'utf8' }).split('\t')[0]);
 
   it('adds up to what du says, sparse and linked files included', () => {
-    const log = container('one', 3, 9);
-    container('two', 2, 0);
+    const log = container(ids[0]!, 3, 9);
+    container(ids[1]!, 2, 0);
     // A clone's link to its parent's log.
-    linkSync(join(log, 'log'), join(data(), 'containers/two/log/base-4194304'));
+    linkSync(join(log, 'log'), join(data(), 'containers', ids[1]!, 'log/base-4194304'));
     const usage = diskUsage({ data: data(), run: join(fixture.dir, 'run'), config: '' }, fixture.store);
     assert.equal(usage.totalBytes, du(data()));
     const { sectorBytes, indexBytes, containerBytes, mountBytes, otherBytes } = usage;
@@ -51,7 +53,7 @@ describe('what an installation takes on the disk', () => {
     assert.ok(sectorBytes >= usage.liveSectorBytes && usage.liveSectorBytes > 0);
     assert.deepEqual(usage.mounts, []);
     const [one, two] = usage.containers.toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    assert.equal(one!.name, 'name of one');
+    assert.equal(one!.name, 'name of 1');
     for (const { totalBytes, logBytes, liveBytes, deadBytes, overheadBytes, sharedBytes, uniqueBytes } of [
       one!,
       two!,
@@ -67,7 +69,7 @@ describe('what an installation takes on the disk', () => {
   });
 
   it('is smaller by what is given back', () => {
-    const dir = container('three', 1, 20);
+    const dir = container(ids[2]!, 1, 20);
     const roots = { data: data(), run: join(fixture.dir, 'run'), config: '' };
     const before = diskUsage(roots, fixture.store);
     const view = openView(fixture.tree, fixture.store, openLog(dir));
