@@ -1,4 +1,5 @@
 import type { CheckpointStep } from './checkpoint-sink.ts';
+import { keepRoom } from './log/checkpoint-room.ts';
 import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
 import type { SyncRing } from './sync-ring.ts';
 import type { OnlineCheckpoint, View } from './view/view.ts';
@@ -12,15 +13,27 @@ const END_MS = 5000;
 export class CheckpointJob {
   readonly #view: View;
   readonly #ring: SyncRing;
+  /** Directory of the log; null where nothing is written. */
+  readonly #dir: string | null;
   readonly #hand: (step: CheckpointStep, transfer: ArrayBuffer[]) => void;
   #walking: OnlineCheckpoint | undefined;
   #isWriting = false;
+  /** Space of the disk that is kept for the next one, as far as it was to be had. */
+  #room = 0;
+  /** Of a disk that is full: less is tried again only when it must be more than this. */
+  #roomWanted = 0;
   /** Who waits for this one, and who came when it had begun. */
   #waiting: ((error: Error | null) => void)[] = [];
   #next: ((error: Error | null) => void)[] = [];
 
-  constructor(view: View, ring: SyncRing, hand: (step: CheckpointStep, transfer: ArrayBuffer[]) => void) {
+  constructor(
+    view: View,
+    ring: SyncRing,
+    dir: string | null,
+    hand: (step: CheckpointStep, transfer: ArrayBuffer[]) => void,
+  ) {
     this.#view = view;
+    this.#dir = dir;
     this.#ring = ring;
     this.#hand = hand;
   }
@@ -33,6 +46,20 @@ export class CheckpointJob {
   /** Whether the serving thread has something to do for it. */
   get hasWork(): boolean {
     return this.#walking !== undefined;
+  }
+
+  /** Looks whether one is due, and keeps space for it. Now and then. */
+  tick(): void {
+    if (this.isActive) return;
+    this.#keepRoom();
+    if (this.#view.checkpointDue()) this.begin();
+  }
+
+  #keepRoom(): void {
+    const bytes = this.#view.nextCheckpointBytes;
+    if (this.#dir === null || bytes <= Math.max(this.#room, this.#roomWanted)) return;
+    this.#room = keepRoom(this.#dir, bytes);
+    this.#roomWanted = bytes;
   }
 
   /** Begins one unless one is under way; `done` is called when one that began now or later is installed, or failed. */
@@ -70,6 +97,9 @@ export class CheckpointJob {
     let error = result instanceof Error ? result : null;
     try {
       this.#view.checkpointEnded(result instanceof Error ? null : result);
+      // At once: the next one may follow, and what the one that went took is free now.
+      this.#room = this.#roomWanted = 0;
+      this.#keepRoom();
     } catch (thrown) {
       error = thrown as Error;
     }

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Accumulator } from '../mdm/accumulator.ts';
 import type { NamedCheckpoint } from './log/checkpoint-entry.ts';
+import { takeRoom } from './log/checkpoint-room.ts';
+import { isDiskFull } from './log/disk.ts';
 import { CHECKPOINT, NEW_CHECKPOINT, OLDER_CHECKPOINT } from './log/checkpoints.ts';
 import { CHECKPOINT_MAGIC, type Mark, MARK_HEADER_BYTES, markHeader, markTrailer } from './log/sidecar.ts';
 
@@ -41,7 +43,7 @@ export class CheckpointSink {
 
   async #do(step: CheckpointStep): Promise<void> {
     try {
-      if (step.step === 'piece' && this.#failure === undefined) await this.#write(step.bytes);
+      if (step.step === 'piece' && this.#failure === undefined) await this.#writeOrMakeRoom(step.bytes);
       else if (step.step === 'end' && this.#failure === undefined) return this.#finish(await this.#install(step));
     } catch (error) {
       this.#failure = error as Error;
@@ -51,13 +53,28 @@ export class CheckpointSink {
     this.#finish(this.#failure ?? null);
   }
 
+  /**
+   * With no byte left the older checkpoint makes room: the newest one stays, and with the next the two are there again. Without another nothing that was removed could be
+   * given back, and the disk would stay full for good.
+   */
+  async #writeOrMakeRoom(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    try {
+      await this.#write(bytes);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      await rm(join(this.#dir, OLDER_CHECKPOINT), { force: true });
+      await this.#sync('.');
+      await this.#write(bytes);
+    }
+  }
+
   async #write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    this.#file ??= await open(join(this.#dir, NEW_CHECKPOINT), 'w', 0o600);
+    this.#file ??= await open(join(this.#dir, NEW_CHECKPOINT), takeRoom(this.#dir) ? 'r+' : 'w', 0o600);
     const at = MARK_HEADER_BYTES + this.#payload.size;
-    this.#check = crc32(bytes, this.#check);
-    this.#payload.append(bytes);
     for (let done = 0; done < bytes.length;)
       done += (await this.#file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+    this.#check = crc32(bytes, this.#check);
+    this.#payload.append(bytes);
   }
 
   /** As `installCheckpoint`; the log must be durable up to the mark before. */
@@ -66,6 +83,7 @@ export class CheckpointSink {
     const file = this.#file!;
     await file.write(markTrailer(header, this.#check), 0, 4, MARK_HEADER_BYTES + this.#payload.size);
     await file.write(header, 0, header.length, 0);
+    await file.truncate(MARK_HEADER_BYTES + this.#payload.size + 4);
     await file.datasync();
     await file.close();
     this.#file = undefined;

@@ -1,18 +1,25 @@
 import { SECTOR_BYTES } from '../mdm/merkle.ts';
 import type { CheckpointJob } from './checkpoint-job.ts';
+import { isDiskFull } from './log/disk.ts';
 import type { Log } from './log/log.ts';
 import type { SyncRing } from './sync-ring.ts';
 import type { Cleaner } from './view/cleaner.ts';
-import type { CleaningReport } from './view/view.ts';
+import type { CleaningReport, View } from './view/view.ts';
 
 /** From this part of the space that a log should take at most, it is hashed though requests come. */
 const HASH_PRESSURE = 0.6;
+/** How long a run may take for which an operation waits, in slices of this; and how long none is tried after one that gave nothing back. */
+const NOW_MS = 20_000;
+const NOW_SLICE_MS = 50;
+const IN_VAIN_MS = 5_000;
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 /**
  * Cleaning of a mount that is being served, in phases: the serving thread moves what is needed, a little at a time; two checkpoints, so that nothing before the
  * moves is needed to replay; the syncer hashes what it has not hashed yet; the controller gives the sectors back.
  */
 export class CleaningJob {
+  readonly #view: View;
   readonly #cleaner: Cleaner;
   readonly #log: Log;
   readonly #checkpoints: CheckpointJob;
@@ -20,17 +27,20 @@ export class CleaningJob {
   readonly #giveBack: (sectors: number[]) => void;
   #phase: 'idle' | 'moving' | 'checkpoints' | 'hashing' | 'giving back' = 'idle';
   #giving = 0;
+  #nothingUntil = 0;
   #waiting: ((result: CleaningReport | Error) => void)[] = [];
   /** Who came when a run had begun: they get another one. */
   readonly #next: ((result: CleaningReport | Error) => void)[] = [];
 
   constructor(
+    view: View,
     cleaner: Cleaner,
     log: Log,
     checkpoints: CheckpointJob,
     ring: SyncRing,
     giveBack: (sectors: number[]) => void,
   ) {
+    this.#view = view;
     this.#cleaner = cleaner;
     this.#log = log;
     this.#checkpoints = checkpoints;
@@ -43,18 +53,26 @@ export class CleaningJob {
     return this.#phase === 'moving';
   }
 
+  /** Whether a run is under way. */
+  get isActive(): boolean {
+    return this.#phase !== 'idle';
+  }
+
   /** Whether the log takes much more than it should: writers then have to wait for it, a little and often. */
   get isUrgent(): boolean {
     return this.#phase === 'moving' && this.#cleaner.pressure > 1;
   }
 
   /** Begins a run if one pays, and looks whether one that waits can go on. */
-  tick(checkpointBytes: number): void {
+  tick(): void {
     // What will be given back must be hashed: not only when it is time.
     if (this.#phase === 'idle' && this.#cleaner.pressure > HASH_PRESSURE) this.#wantHashed(this.#log.durable);
     if (this.#phase === 'hashing') this.#afterHashing();
-    else if (this.#phase === 'idle' && this.#log.failure === undefined && this.#cleaner.isDue(checkpointBytes))
-      this.begin();
+    else if (this.#phase === 'idle' && this.#log.failure === undefined && this.#isDue()) this.begin();
+  }
+
+  #isDue(): boolean {
+    return this.#cleaner.isDue(this.#view.checkpointBytes, this.#view.freeBytes());
   }
 
   /** Begins a run, after the one that is under way; `done` is called when it is over. */
@@ -64,7 +82,7 @@ export class CleaningJob {
       return;
     }
     if (done !== undefined) this.#waiting.push(done);
-    this.#cleaner.begin();
+    this.#cleaner.begin(this.#view.freeBytes());
     this.#phase = 'moving';
   }
 
@@ -81,10 +99,34 @@ export class CleaningJob {
     this.#checkpoint(2);
   }
 
+  /**
+   * A run at once, while nobody is served, because there is no space for what removes something. `hear` takes what the other threads have done. Whether there is
+   * more space now: sectors that were given back, or smaller checkpoints.
+   */
+  runNow(hear: () => void): boolean {
+    if (performance.now() < this.#nothingUntil) return false;
+    const end = performance.now() + NOW_MS;
+    const free = this.#view.freeBytes();
+    const results: (CleaningReport | Error)[] = [];
+    this.begin((result) => void results.push(result));
+    while (results.length === 0 && performance.now() < end) {
+      if (this.#checkpoints.hasWork) this.#checkpoints.step(NOW_SLICE_MS);
+      else if (this.hasWork) this.step(NOW_SLICE_MS);
+      else Atomics.wait(NEVER, 0, 0, 1);
+      hear();
+      this.tick();
+    }
+    // Else every name of a tree that is removed would wait in vain.
+    if (this.#view.freeBytes() > free) return true;
+    this.#nothingUntil = performance.now() + IN_VAIN_MS;
+    return false;
+  }
+
   #checkpoint(count: number): void {
     this.#checkpoints.begin((error) => {
-      if (error !== null) this.#end(error);
-      else if (count > 1) this.#checkpoint(count - 1);
+      // With no space for another checkpoint there may be sectors that those before do not need.
+      if (error !== null && !isDiskFull(error)) this.#end(error);
+      else if (error === null && count > 1) this.#checkpoint(count - 1);
       else {
         this.#phase = 'hashing';
         this.#wantHashed(this.#log.reclaimer.horizon());
@@ -116,9 +158,11 @@ export class CleaningJob {
   #end(error: Error | null): void {
     const givenBackBytes = this.#phase === 'giving back' && error === null ? this.#giving * SECTOR_BYTES : 0;
     this.#phase = 'idle';
-    const result = error ?? { ...this.#cleaner.finish(), givenBackBytes };
-    if (error !== null) this.#cleaner.finish();
+    const cleaned = this.#cleaner.finish(givenBackBytes / SECTOR_BYTES);
+    const result = error ?? { ...cleaned, givenBackBytes };
     for (const done of this.#waiting.splice(0)) done(result);
     for (const done of this.#next.splice(0)) this.begin(done);
+    // With what came back more may be had, though nobody asks for anything.
+    if (givenBackBytes > 0) this.tick();
   }
 }

@@ -17,11 +17,10 @@ import {
 import type { ControlChannel } from './control-channel.ts';
 import type { DiskNews, DiskOrder, DiskWorkerData } from './disk-worker.ts';
 import { awaitDevice, becomeWakeable, invalidateAttributes, resendRequests } from './fuse/device.ts';
-import { OPCODE_NAMES } from './fuse/protocol.ts';
 import { Server } from './fuse/serve.ts';
 import type { Log } from './log/log.ts';
 import { describeDamage } from './log/verify.ts';
-import type { FsStats } from './mount.ts';
+import { mountStats } from './mount-stats.ts';
 import { type SideThread, startThread } from './side-thread.ts';
 import { SyncHere } from './sync-here.ts';
 import { ENDED, SyncRing, WANT } from './sync-ring.ts';
@@ -106,13 +105,15 @@ export class MountWorker {
       },
       order.agreement,
     );
-    this.job = new CheckpointJob(view, this.ring, (step, transfer) =>
+    this.job = new CheckpointJob(view, this.ring, this.log?.dir ?? null, (step, transfer) =>
       this.startDiskWorker().postMessage({ kind: 'checkpoint', step } satisfies DiskOrder, transfer),
     );
     if (this.log !== null && view.cleaner !== undefined) {
       const giveBack = (sectors: number[]): void =>
         this.startDiskWorker().postMessage({ kind: 'giveBack', sectors } satisfies DiskOrder);
-      this.cleaning = new CleaningJob(view.cleaner, this.log, this.job, this.ring, giveBack);
+      const cleaning = new CleaningJob(view, view.cleaner, this.log, this.job, this.ring, giveBack);
+      view.whenFull(() => cleaning.runNow(() => this.heed()));
+      this.cleaning = cleaning;
     }
   }
 
@@ -243,16 +244,19 @@ export class MountWorker {
     const asked = this.ring.checkIn();
     if (!asked && --this.untilLook > 0) return true;
     this.untilLook = REQUESTS_BETWEEN_LOOKS;
-    if (asked) {
-      const wanted = this.ring.takeWanted();
-      if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
-      if ((wanted & WANT.ROOTS) !== 0) this.takeRoots();
-      if ((wanted & WANT.DISK) !== 0) this.takeDiskNews();
-    }
+    if (asked) this.heed();
     for (let message = this.channel.poll(); message !== undefined; message = this.channel.poll()) this.hear(message);
     if (this.dueInMs() === 0) this.commitLater();
     else if (this.log !== null && performance.now() - this.tickedAt >= TICK_MS) this.tick();
     return !this.stopped && !this.channel.closed;
+  }
+
+  /** Takes what the other threads have done. */
+  private heed(): void {
+    const wanted = this.ring.takeWanted();
+    if ((wanted & WANT.FLUSH) !== 0 && this.log !== null) this.commitLater();
+    if ((wanted & WANT.ROOTS) !== 0) this.takeRoots();
+    if ((wanted & WANT.DISK) !== 0) this.takeDiskNews();
   }
 
   /** How long the loop may sleep. It looks around when it wakes. */
@@ -266,8 +270,8 @@ export class MountWorker {
     this.tickedAt = performance.now();
     if (this.failure !== null) return;
     try {
-      if (this.view.checkpointDue()) this.job.begin();
-      this.cleaning?.tick(this.view.checkpointBytes);
+      this.job.tick();
+      this.cleaning?.tick();
     } catch {
       return;
     }
@@ -380,6 +384,8 @@ export class MountWorker {
       } else {
         const { result } = message;
         this.job.ended(result !== null && 'code' in result ? fromErrorData(result) : result);
+        // It was made durable with the log before it, which the syncer has to hear of: it hashes no further.
+        this.commitLater();
       }
     }
   }
@@ -443,7 +449,7 @@ export class MountWorker {
       case 'position':
         return void this.answerWithRoot(id, 0, (at) => at);
       case 'stats':
-        return this.stats();
+        return mountStats(this.server.session, this.ring, view, log, this.failure);
       case 'checkpoint':
         return null;
       case 'clean':
@@ -470,25 +476,6 @@ export class MountWorker {
   /** The mount ends; whether the checkpoint's files are free to be written. */
   abandonCheckpoint(): boolean {
     return this.job.abandon();
-  }
-
-  private stats(): Omit<FsStats, 'serverPid' | 'restarts'> {
-    const { session } = this.server;
-    const operations: Record<string, number> = {};
-    for (const [opcode, count] of session.counts.entries()) if (count > 0) operations[OPCODE_NAMES[opcode]!] = count;
-    const { syncs, requests } = this.ring.counters;
-    return {
-      operations,
-      bytesRead: session.bytesRead,
-      bytesWritten: session.bytesWritten,
-      syncs,
-      syncRequests: requests,
-      dirty: this.log !== null && (this.view.dirty() || this.log.written > this.ring.syncedSize),
-      spent: this.log?.meter.spent ?? null,
-      failed: this.failure,
-      kernelInodes: session.lookups.size,
-      ...this.view.stats(),
-    };
   }
 }
 

@@ -41,7 +41,7 @@ import { findEnd, laterMark } from './recover.ts';
 import { Reclaimer } from './reclaim.ts';
 import { type RecordedRoot, RootRecorder } from './root-entry.ts';
 import { SCAN_START, behind, entriesBetween, viewOf } from './scanner.ts';
-import { HEADROOM, LogSpace } from './space.ts';
+import { LogSpace } from './space.ts';
 import { takeOver } from './takeover.ts';
 import { type Mark, readEpoch, writeEpoch } from './sidecar.ts';
 
@@ -113,7 +113,7 @@ export class Log {
   #lastCommit: number;
   readonly #checkpoints: Checkpoints;
   #checkpointSize: number;
-  readonly #space: LogSpace;
+  readonly space: LogSpace;
   /** What is appended belongs to one batch, although the buffer may be written before its commit. */
   #inBatch = false;
   readonly #commit = new Entry();
@@ -145,7 +145,7 @@ export class Log {
     this.#keeper = new MeterKeeper(dir, end.size);
     this.meter = this.#keeper.meter;
     this.#start = this.#lastCommit = end.size;
-    this.#space = new LogSpace(fd, end.size);
+    this.space = new LogSpace(fd, end.size, this.reclaimer);
     this.#sequence = end.sequence;
     this.#buffer = this.#gathering?.bytes ?? Buffer.alloc(0);
     this.#view = this.#gathering?.view ?? viewOf(this.#buffer);
@@ -156,7 +156,7 @@ export class Log {
       this.reclaimer.finishInterrupted();
       fdatasyncSync(fd);
       this.durable = end.size;
-      this.#space.reserve(end.size + HEADROOM, end.size);
+      this.space.reserve(end.size + this.space.headroom(end.size), end.size);
       this.#publish();
     }
   }
@@ -227,7 +227,7 @@ export class Log {
       payload <= GROW_LIMIT &&
       this.#start + align64(end) + COMMIT_BYTES <= this.meter.limit &&
       end + TAIL_BYTES <= BUFFER_BYTES &&
-      this.#start + align64(end) + TAIL_BYTES + HEADROOM <= this.#space.reserved
+      this.#start + align64(end) + TAIL_BYTES + this.space.headroom(this.size) <= this.space.reserved
     );
   }
 
@@ -291,7 +291,7 @@ export class Log {
     this.flush();
     const need = this.#start + bytes + bytes / 32 + 4 * TAIL_BYTES;
     if (need > this.meter.limit) throw exhausted(this.#path);
-    const error = this.#space.reserve(need + HEADROOM, this.#start);
+    const error = this.space.reserve(need + this.space.headroom(this.size), this.#start);
     if (error !== undefined) throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
     this.#inBatch = true;
   }
@@ -312,7 +312,7 @@ export class Log {
     this.#start += this.#used;
     this.#used = 0;
     this.#publish();
-    this.#space.written(this.#start);
+    this.space.written(this.#start);
     return this.#start;
   }
 
@@ -331,7 +331,7 @@ export class Log {
 
   /** Tells that an fdatasync begun after `flush` returned `size` succeeded. */
   synced(size: number): void {
-    this.#space.synced(size - this.durable);
+    this.space.synced(size - this.durable);
     this.durable = Math.max(this.durable, size);
   }
 
@@ -450,9 +450,10 @@ export class Log {
     if (this.#used + length + TAIL_BYTES > BUFFER_BYTES) this.flush();
     const need = this.size + length + TAIL_BYTES;
     if (need > this.meter.limit && !isOwn) throw exhausted(this.#path);
-    if (need + HEADROOM <= this.#space.reserved) return;
-    const error = this.#space.reserve(need + HEADROOM, this.#start);
-    if (error === undefined || (freeing && need <= this.#space.reserved)) return;
+    if (need + this.space.headroom(this.size) <= this.space.reserved) return;
+    const error = this.space.reserve(need + this.space.headroom(this.size), this.#start);
+    if (error === undefined) return;
+    if (freeing && (need <= this.space.reserved || this.space.reserve(need, this.#start) === undefined)) return;
     throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
   }
 

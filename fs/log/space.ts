@@ -1,8 +1,12 @@
 import { statfsSync } from 'node:fs';
+import type { Reclaimer } from './reclaim.ts';
 import { reserveBlocks, isDiskFull, writeZeros } from './disk.ts';
 
-/** Disk space kept for entries that free space, when there is none left for the others. */
-export const HEADROOM = 256 << 10;
+/** Disk space kept for entries that free space, when there is none left for the others: the least, or this part of what the log takes, so that the cleaner can empty sectors. */
+const LEAST_HEADROOM = 256 << 10;
+const HEADROOM_PART = 1 / 16;
+const MOST_HEADROOM = 8 << 20;
+
 /** Space is reserved generously while the disk has so many times more. */
 const PLENTY = 4;
 /** Zeros are written ahead in pieces of this size. */
@@ -23,14 +27,32 @@ export class LogSpace {
   #smallSyncs = 0;
   #lastSyncAt = 0;
 
-  /** Of the log open as `fd`, which ends at `size`. */
-  constructor(fd: number, size: number) {
+  readonly #reclaimer: Reclaimer;
+
+  /** Of the log open as `fd`, which ends at `size`, and of which this knows what was given back. */
+  constructor(fd: number, size: number, reclaimer: Reclaimer) {
     this.#fd = fd;
+    this.#reclaimer = reclaimer;
     this.#reserved = size;
   }
 
   get reserved(): number {
     return this.#reserved;
+  }
+
+  /** What is kept of the disk by a log of `size` bytes. */
+  headroom(size: number): number {
+    return Math.max(LEAST_HEADROOM, Math.min(MOST_HEADROOM, Math.floor(this.#present(size) * HEADROOM_PART)));
+  }
+
+  /** What a log of `size` bytes takes of the disk. */
+  #present(size: number): number {
+    return size - this.#reclaimer.absentBytes();
+  }
+
+  /** Bytes that can be appended to a log of `size` bytes by entries that free space, whatever others do with the disk. */
+  spareBehind(size: number): number {
+    return Math.max(0, this.#reserved - size);
   }
 
   /** The file holds entries up to `end`. */
@@ -50,10 +72,12 @@ export class LogSpace {
   /** Reserves everything up to `target`, generously if there is space; the file ends at `end` now. Returns the error when it cannot. */
   reserve(target: number, end: number): unknown {
     if (target <= this.#reserved) return undefined;
-    const generous = Math.min(64 << 20, Math.max(1 << 20, end / 8));
-    // A fallocate(2) that fails may keep what it got: on a disk that is almost full nothing would be left for anybody else.
-    for (const ahead of this.#free() > PLENTY * generous ? [generous, 0] : [0]) {
+    const generous = Math.min(64 << 20, Math.max(1 << 20, this.#present(end) / 8));
+    const free = this.#free();
+    for (const ahead of free > PLENTY * generous ? [generous, 0] : [0]) {
       const to = Math.ceil((target + ahead) / 4096) * 4096;
+      // A fallocate(2) that fails may keep what it got: on a full disk nothing would be left for anybody else, a checkpoint that lets the cleaner give back for one.
+      if (to - this.#reserved > free) return noSpace();
       try {
         reserveBlocks(this.#fd, this.#reserved, to - this.#reserved);
         this.#reserved = to;
@@ -83,3 +107,5 @@ export class LogSpace {
     }
   }
 }
+
+const noSpace = (): Error => Object.assign(new Error('ENOSPC: no space left on device, fallocate'), { code: 'ENOSPC' });

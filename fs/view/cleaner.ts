@@ -13,6 +13,11 @@ import type { State } from './state.ts';
 
 /** With fewer dead bytes than this nothing is done. */
 export const FLOOR_BYTES = 32 << 20;
+/** The same where the disk is short: giving back what is dead would double what is free of it. Then also less of what is live may be dead. */
+const SCARCE_FLOOR_BYTES = 2 * SECTOR_BYTES;
+const SCARCE_SHARE = 0.25;
+/** What a run leaves of the space that is the log's own, for entries that remove something. */
+const KEPT_BYTES = 1 << 20;
 /** After a run another one is begun when so much was written, or died, since. */
 const AGAIN_BYTES = 16 << 20;
 /** A checkpoint, of which a run writes two, costs disk time too: no run for fewer dead bytes than some times its size. */
@@ -51,6 +56,9 @@ export class Cleaner {
   #done: Cleaned = { movedBytes: 0, damaged: 0 };
   #sizeThen = 0;
   #liveThen = 0;
+  /** Whether the last run gave something back, and whether the one under way is short of space. */
+  #gaveBack = false;
+  #isScarce = false;
 
   constructor(state: State, journal: Journal, log: Log) {
     this.#state = state;
@@ -70,17 +78,26 @@ export class Cleaner {
     return presentBytes / (2 * liveBytes + FLOOR_BYTES);
   }
 
-  /** Whether a run pays: more than half of the log is dead, and it was not just so after the last run. `checkpointBytes`: what one takes. */
-  isDue(checkpointBytes: number): boolean {
+  /**
+   * Whether a run pays: more than half of the log is dead, and it was not just so after the last run; less where of the disk no more is free (`freeBytes`) than is
+   * dead. `checkpointBytes`: what one takes.
+   */
+  isDue(checkpointBytes: number, freeBytes: number): boolean {
     const { presentBytes, liveBytes } = this.usage();
     const dead = presentBytes - liveBytes;
-    if (dead <= Math.max(liveBytes, FLOOR_BYTES, CHECKPOINT_RATIO * checkpointBytes)) return false;
-    return this.#log.size - this.#sizeThen >= AGAIN_BYTES || this.#liveThen - this.#state.live.total >= AGAIN_BYTES;
+    this.#isScarce = freeBytes < dead;
+    const least = this.#isScarce
+      ? Math.max(SCARCE_SHARE * liveBytes, SCARCE_FLOOR_BYTES)
+      : Math.max(liveBytes, FLOOR_BYTES, CHECKPOINT_RATIO * checkpointBytes);
+    if (dead <= least) return false;
+    if (this.#isScarce && this.#gaveBack) return true;
+    const again = this.#isScarce ? SCARCE_FLOOR_BYTES : AGAIN_BYTES;
+    return this.#log.size - this.#sizeThen >= again || this.#liveThen - this.#state.live.total >= again;
   }
 
-  /** Begins a run. */
-  begin(): void {
-    this.#victims = this.#choose();
+  /** Begins a run. Of the disk so many bytes are free. */
+  begin(freeBytes: number): void {
+    this.#victims = this.#choose(freeBytes);
     this.#nodes = this.#victims.size === 0 ? undefined : this.#state.nodes();
     this.#node = undefined;
     this.#moved.clear();
@@ -108,8 +125,9 @@ export class Cleaner {
     return this.#log.reclaimer.candidates((sector) => this.#state.live.of(sector) > 0);
   }
 
-  /** The run is over; what it did. */
-  finish(): Cleaned {
+  /** The run is over, and has given so many sectors back; what it did. */
+  finish(sectors: number): Cleaned {
+    this.#gaveBack = sectors > 0;
     this.#nodes = undefined;
     this.#moved.clear();
     this.#sizeThen = this.#log.size;
@@ -117,8 +135,8 @@ export class Cleaner {
     return this.#done;
   }
 
-  /** The sectors of which least is needed, as many as it takes. Those of which nothing is need no moving. */
-  #choose(): Set<number> {
+  /** The sectors of which least is needed, as many as it takes and as there is space to move out of. Those of which nothing is need no moving. */
+  #choose(freeBytes: number): Set<number> {
     const { live } = this.#state;
     const { reclaimer, size } = this.#log;
     const sparse: { sector: number; bytes: number }[] = [];
@@ -134,8 +152,12 @@ export class Cleaner {
     const victims = new Set<number>();
     // What is written over in order dies in whole sectors: then there is more to be had without moving anything.
     if (empty > dead) return victims;
+    const share = this.#isScarce ? SCARCE_SHARE / 2 : DEAD_SHARE;
+    let room = freeBytes / 2 + this.#log.space.spareBehind(this.#log.size) - KEPT_BYTES;
     for (const { sector, bytes } of sparse.toSorted((a, b) => a.bytes - b.bytes)) {
-      if (dead <= DEAD_SHARE * live.total) break;
+      // A run at a sector's edge has a part in the next one, which moves along.
+      room -= bytes + PIECE_BYTES;
+      if (dead <= share * live.total || room < 0) break;
       victims.add(sector);
       dead -= SECTOR_BYTES - bytes;
     }
@@ -218,6 +240,6 @@ export class Cleaner {
     fields.u64(length);
     fields.u64(to?.place ?? 0);
     fields.u32(to?.source ?? 0);
-    this.#journal.append(bytes);
+    this.#journal.appendNow(bytes);
   }
 }

@@ -14,6 +14,8 @@ export class Journal {
   readonly log: Log | null;
   /** The entry in the making; its time is the operation's. */
   readonly entry = new Entry();
+  /** Gives space of a full disk back, if it can, before an entry that removes something is refused; set by whoever has a cleaner. */
+  makeSpace: (() => boolean) | undefined = undefined;
   /** The request in hand, as the kernel numbers it (two halves); 0 outside of one. */
   readonly request = { low: 0, high: 0 };
   readonly #state: State;
@@ -51,19 +53,51 @@ export class Journal {
     this.entry.nsec = this.#clock.nsec;
   }
 
-  /** Appends and applies. `freeing` entries may use the last reserve of space. FsError ENOSPC, EIO: then nothing has changed. */
+  /** Appends and applies. `freeing` entries may use the last reserve of space, and space is made for them. FsError ENOSPC, EIO: then nothing has changed. */
   append(payload?: Uint8Array, freeing = false): void {
+    try {
+      this.#append(payload, freeing);
+    } catch (error) {
+      if (!freeing || !isPgError(error, 'LOG_FULL') || !this.#spaceWasMade()) throw logError(error);
+      this.appendNow(payload);
+    }
+  }
+
+  /** As `append` of an entry that may use the last reserve; no space is made for it. */
+  appendNow(payload: Uint8Array | undefined): void {
+    try {
+      this.#append(payload, true);
+    } catch (error) {
+      throw logError(error);
+    }
+  }
+
+  #append(payload: Uint8Array | undefined, freeing: boolean): void {
     const { entry, fields } = this;
     entry.bytes = fields.bytes;
     entry.view = fields.view;
     entry.fieldsStart = 0;
     entry.fieldsEnd = fields.at;
-    try {
-      this.writable().append(entry, payload, freeing);
-    } catch (error) {
-      throw logError(error);
-    }
+    this.writable().append(entry, payload, freeing);
     apply(this.#state, entry, this.#reader);
+  }
+
+  /** The entry in the making stays what it is, though the cleaner makes others meanwhile. */
+  #spaceWasMade(): boolean {
+    const { entry, fields, makeSpace } = this;
+    if (makeSpace === undefined) return false;
+    const { type, flags, result, requestLow, requestHigh, sec, nsec } = entry;
+    const [bytes, request] = [Buffer.from(fields.bytes.subarray(0, fields.at)), { ...this.request }];
+    // Nothing that is done meanwhile is the request's.
+    Object.assign(this.request, { low: 0, high: 0 });
+    try {
+      return makeSpace();
+    } finally {
+      Object.assign(this.request, request);
+      Object.assign(entry, { type, flags, result, requestLow, requestHigh, sec, nsec });
+      fields.bytes.set(bytes);
+      fields.at = bytes.length;
+    }
   }
 
   /** Applies every entry behind the log's checkpoint. PgError LOG_CORRUPT for one that makes no sense where it is. */

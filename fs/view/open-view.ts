@@ -2,6 +2,7 @@ import { statfsSync } from 'node:fs';
 import type { Tree } from '../../layers/tree.ts';
 import { SECTOR_BYTES } from '../../mdm/merkle.ts';
 import type { Store } from '../../store/store.ts';
+import { removeRoom } from '../log/checkpoint-room.ts';
 import type { NamedCheckpoint } from '../log/checkpoint-entry.ts';
 import type { LastRequest } from '../log/append-buffer.ts';
 import type { Log, Position } from '../log/log.ts';
@@ -35,6 +36,9 @@ const CHECKPOINT_BYTES = 64 << 20;
 const CHECKPOINT_RATIO = 4;
 /** Small entries take longer to replay than their bytes say: one pays also after so many, or as many as there are inodes, which restoring it takes as long for. */
 const CHECKPOINT_WORK = 1 << 16;
+/** What an entry adds to one, generously, and what an empty one takes. */
+const BYTES_OF_WORK = 160;
+const LEAST_CHECKPOINT_BYTES = 16 << 10;
 /** After one that came to nothing another is not tried before so much more was written. */
 const RETRY_BYTES = 16 << 20;
 /** At the end one pays for less: it is what the next mount need not replay. */
@@ -47,11 +51,12 @@ const LAST_CHECKPOINT_BYTES = 1 << 20;
 export function openView(tree: Tree, store: Store, log: Log | null, keepOrphans = false): View {
   const state = new State(tree);
   const journal = new Journal(state, log);
+  const checkpointBytes = log?.checkpoint?.payload.length ?? 0;
   if (log?.checkpoint !== undefined) restoreState(state, log.checkpoint.payload);
   journal.replay();
   if (log !== null) log.checkpoint = undefined;
   if (!keepOrphans) for (const ino of state.orphans) state.drop(ino);
-  return new LogView(state, journal, store);
+  return new LogView(state, journal, store, checkpointBytes);
 }
 
 class LogView implements View {
@@ -64,13 +69,14 @@ class LogView implements View {
   readonly cleaner: Cleaner | undefined;
   #closed = false;
   /** What the last checkpoint took. */
-  #checkpointBytes = 0;
+  #checkpointBytes: number;
   /** None is due before the log has this size: the last one failed. */
   #retryAt = 0;
   /** `State.work` when the last checkpoint was begun. */
   #workThen = 0;
 
-  constructor(state: State, journal: Journal, store: Store) {
+  constructor(state: State, journal: Journal, store: Store, checkpointBytes: number) {
+    this.#checkpointBytes = checkpointBytes;
     this.#state = state;
     this.#journal = journal;
     this.#store = store;
@@ -251,6 +257,7 @@ class LogView implements View {
       log.flush();
       this.#workThen = this.#state.work;
       const pieces = serializeState(this.#state);
+      removeRoom(log.dir);
       log.writeCheckpoint(pieces);
       this.#checkpointBytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
     }, undefined);
@@ -294,12 +301,25 @@ class LogView implements View {
     return this.#checkpointBytes;
   }
 
+  get nextCheckpointBytes(): number {
+    return this.#checkpointBytes + (this.#state.work - this.#workThen) * BYTES_OF_WORK + LEAST_CHECKPOINT_BYTES;
+  }
+
+  whenFull(make: () => boolean): void {
+    this.#journal.makeSpace = make;
+  }
+
+  freeBytes(): number {
+    const { bavail, bsize } = this.statfs();
+    return bavail * bsize;
+  }
+
   clean(): CleaningReport {
     const { cleaner } = this;
     if (cleaner === undefined) throw new FsError('EROFS');
     return this.#withLog(
       (log) => {
-        cleaner.begin();
+        cleaner.begin(this.freeBytes());
         cleaner.step(Infinity);
         this.checkpoint();
         this.checkpoint();
@@ -307,7 +327,7 @@ class LogView implements View {
         log.hasher.keep(log.durable);
         const sectors = cleaner.candidates();
         log.reclaimer.giveBack(sectors);
-        return { ...cleaner.finish(), givenBackBytes: sectors.length * SECTOR_BYTES };
+        return { ...cleaner.finish(sectors.length), givenBackBytes: sectors.length * SECTOR_BYTES };
       },
       { movedBytes: 0, damaged: 0, givenBackBytes: 0 },
     );
@@ -352,6 +372,7 @@ class LogView implements View {
       const pays = mayCheckpoint && log.sinceCheckpoint > LAST_CHECKPOINT_BYTES;
       if (pays && !log.readOnly && log.failure === undefined) this.checkpoint();
     } finally {
+      if (!log.readOnly) removeRoom(log.dir);
       log.close();
     }
   }

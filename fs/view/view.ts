@@ -212,6 +212,12 @@ export interface View {
   readonly cleaner: Cleaner | undefined;
   /** Bytes of the last checkpoint. */
   readonly checkpointBytes: number;
+  /** About what the next one will take. */
+  readonly nextCheckpointBytes: number;
+  /** `make` is called when the disk has no byte left for an operation that removes something; it tells whether there is one now. */
+  whenFull(make: () => boolean): void;
+  /** Bytes that are free of the disk that the log is on. */
+  freeBytes(): number;
   /** Cleans the log, whether it pays or not, while nobody is served. */
   clean(): CleaningReport;
   /** A path (latin1) by which an inode is reached now, undefined when none is found. Looks through directories: for messages. */

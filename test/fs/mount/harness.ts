@@ -41,12 +41,16 @@ export class Bench {
     return join(this.at, name);
   }
 
-  async clean(): Promise<void> {
+  async unmountAll(): Promise<void> {
     for (const mount of this.mounts) {
       // One that ended badly says so again.
       await mount.unmount(true).catch(() => undefined);
       await mount.closed.catch(() => undefined);
     }
+  }
+
+  async clean(): Promise<void> {
+    await this.unmountAll();
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

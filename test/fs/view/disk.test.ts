@@ -89,6 +89,46 @@ describe('a view over a disk', function () {
     }
   });
 
+  it('makes space for what removes something, once, before it is refused', function () {
+    const at = join(fixture.dir, 'removing');
+    mkdirSync(at);
+    if (process.getuid?.() !== 0 || spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'pg-test', at]).status !== 0) {
+      console.error('skipped: a tmpfs cannot be mounted here (needs root)');
+      this.skip();
+    }
+    try {
+      const log = openLog(join(at, 'log'), { create: true, base: fixture.treeRoot! });
+      const view = openView(fixture.tree, fixture.store, log);
+      const dir = view.mkdir(1, 'names', 0o755, ROOT).ino;
+      const names = Array.from({ length: 25_000 }, (_, i) => `name ${i}`);
+      for (const name of names) view.mknod(dir, name, 0o644, 0, ROOT);
+      view.mknod(1, 'meanwhile', 0o644, 0, ROOT);
+      view.flush();
+      const { bavail, bsize } = statfsSync(at);
+      writeFileSync(join(at, 'ballast'), Buffer.alloc(bavail * bsize, 1));
+      let calls = 0;
+      view.whenFull(() => {
+        calls++;
+        rmSync(join(at, 'ballast'));
+        // As the cleaner does: other entries, while that one is in the making.
+        view.setattr(1, { mode: 0o711 }, ROOT);
+        view.unlink(1, 'meanwhile');
+        return true;
+      });
+      for (const name of names) view.unlink(dir, name);
+      assert.equal(calls, 1);
+      assert.equal(view.getattr(1).mode & 0o777, 0o711);
+      view.rmdir(1, 'names');
+      const before = dump(view);
+      closeSync(flushed(view).logFd());
+      const again = openView(fixture.tree, fixture.store, openLog(join(at, 'log')));
+      assert.deepEqual(dump(again), before);
+      again.close();
+    } finally {
+      spawnSync('umount', [at]);
+    }
+  });
+
   it('leaves a disk that is almost full what others need', function () {
     const at = join(fixture.dir, 'nearly');
     mkdirSync(at);
