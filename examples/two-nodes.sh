@@ -16,6 +16,16 @@ a() { nsenter --net="/run/netns/$ns_a" env PATH="$home/bin:$PATH" PG_ROOT="$work
 b() { nsenter --net="/run/netns/$ns_b" env PATH="$home/bin:$PATH" PG_ROOT="$work/b" "$@"; }
 show() { node=$1; shift; printf '\n%s$ %s\n' "$node" "$*"; "$node" "$@"; }
 
+# Waits until a web server answers.
+there() {
+  tries=0
+  until "$1" curl -fs -o /dev/null "$2"; do
+    tries=$((tries + 1))
+    [ $tries -lt 150 ] || { echo "$2 does not answer" >&2; exit 1; }
+    sleep 0.2
+  done
+}
+
 cleanup() {
   for node in a b; do
     $node pg rm -f web >/dev/null 2>&1 || true
@@ -54,7 +64,8 @@ show a pg images
 show a pg run -d -p 8080:80 --name web nginx:latest
 show a pg ps
 printf '\na$ curl http://10.77.0.1:8080/\n'
-b sh -c 'curl -fsS --retry 30 --retry-all-errors --retry-delay 1 http://10.77.0.1:8080/'
+there b http://10.77.0.1:8080/
+b curl -fsS http://10.77.0.1:8080/
 
 say 'Write into its writable layer: 8 MiB and a note, over HTTP'
 head -c 8388608 /dev/urandom > "$work/blob"
@@ -67,14 +78,16 @@ show a pg migrate --dry-run web node-b
 show a pg migrate web node-b
 show a pg ps -a
 show b pg ps
-after=$(a sh -c 'curl -fsS --retry 30 --retry-all-errors --retry-delay 1 http://10.77.0.2:8080/notes/blob' | sha256sum)
+there a http://10.77.0.2:8080/
+after=$(a curl -fsS http://10.77.0.2:8080/notes/blob | sha256sum)
 [ "$before" = "$after" ] || { echo "the bytes differ after the move" >&2; exit 1; }
 a curl -fsS http://10.77.0.2:8080/notes/a.txt
 
 say 'Write on node b, and move it back: only what changed is shipped'
 echo 'written on node b' | a curl -fsS -T - http://10.77.0.2:8080/notes/b.txt
 show b pg migrate web node-a
-b sh -c 'curl -fsS --retry 30 --retry-all-errors --retry-delay 1 http://10.77.0.1:8080/notes/b.txt'
+there b http://10.77.0.1:8080/
+b curl -fsS http://10.77.0.1:8080/notes/b.txt
 again=$(b curl -fsS http://10.77.0.1:8080/notes/blob | sha256sum)
 [ "$before" = "$again" ] || { echo "the bytes differ after the move back" >&2; exit 1; }
 show a pg inspect --format '{{json .Pg.Position}}' web

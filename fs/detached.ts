@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  existsSync,
   mkdirSync,
   openSync,
   closeSync,
@@ -20,6 +21,7 @@ import type { Roots } from '../store/paths.ts';
 import { siblingModule } from '../store/threads.ts';
 import { unmountPath } from './fuse/device.ts';
 import type { MountOptions } from './mount.ts';
+import { ownProgram } from './server-process.ts';
 import { hex32, nullable, optional, shaped, text, uint } from '../store/shape.ts';
 
 /** What the daemon of a detached mount is told: MountOptions as JSON can carry them. */
@@ -34,6 +36,8 @@ export interface DaemonOptions {
   noDev: boolean;
   mountPoint: string;
   label: string;
+  /** A file that is locked as long as the mount is there; null when nothing is written. */
+  lockPath: string | null;
 }
 
 /** What the daemon answers once: it serves, or why not. */
@@ -48,6 +52,9 @@ export interface MountRecord {
   pid: number;
   /** Start of the process in clock ticks after boot (proc(5), stat field 22): tells it from a later one of the same number. */
   startTicks: string;
+  /** The process that serves its files now; left out by daemons that cannot replace it. */
+  serverPid?: number;
+  /** Why the mount ended, or why its server was not replaced when that was last asked for. */
   error?: PgErrorData;
 }
 
@@ -57,6 +64,7 @@ const RECORD = shaped({
   treeRoot: nullable(hex32),
   pid: uint,
   startTicks: text,
+  serverPid: optional(uint),
   error: optional(shaped({ code: text, message: text })),
 });
 
@@ -85,9 +93,10 @@ export function canonicalMountPoint(path: string): string {
 
 /**
  * Mounts, served by a process of its own that outlives this one. Resolves when the mount answers; PgError as `startMount` has them.
- * What goes wrong later is written to `<run>/mounts/<id>.log`.
+ * What goes wrong later is written to `<run>/mounts/<id>.log`. `lockPath` is locked (flock(2)) as long as the mount is there: the log's own lock is the server's, and for a
+ * moment nobody's when that is replaced. PgError('LOG_BUSY') when somebody else has it.
  */
-export async function startDetachedMount(options: MountOptions): Promise<void> {
+export async function startDetachedMount(options: MountOptions, lockPath: string | null = null): Promise<void> {
   const { roots, mountPoint } = options;
   mkdirSync(mountsRunDir(roots), { recursive: true, mode: 0o700 });
   const log = openSync(mountRecordPath(roots, mountPoint).replace(/json$/, 'log'), 'a', 0o600);
@@ -109,6 +118,7 @@ export async function startDetachedMount(options: MountOptions): Promise<void> {
     noDev: options.noDev === true,
     mountPoint,
     label: options.label,
+    lockPath,
   } satisfies DaemonOptions);
   const answer = await daemonAnswer(daemon);
   if (!answer.serving) throw fromErrorData(answer.error);
@@ -150,6 +160,34 @@ export async function stopDetachedMount(roots: Roots, path: string): Promise<voi
   const last = readMountRecord(roots, mountPoint);
   rmSync(mountRecordPath(roots, mountPoint), { force: true });
   if (last?.error !== undefined) throw fromErrorData(last.error);
+}
+
+/** A request to a daemon: the program that is to serve its mount from now on. */
+export const programPath = (roots: Roots, mountPoint: string): string =>
+  mountRecordPath(roots, mountPoint).replace(/json$/, 'program');
+
+/**
+ * Has a new process, of this pg, serve a detached mount; programs that use it see a pause. Resolves when it does. PgError('NOT_MOUNTED' | 'MOUNT_BUSY'), and what kept the new one from
+ * serving: then the old one goes on.
+ */
+export async function replaceDetachedServer(roots: Roots, path: string): Promise<void> {
+  const mountPoint = canonicalMountPoint(path);
+  const record = readMountRecord(roots, mountPoint);
+  if (record === undefined || startTicksOf(record.pid) !== record.startTicks)
+    throw new PgError('NOT_MOUNTED', `nothing of pg is mounted on ${mountPoint}`, {
+      hint: 'see what is: grep fuse.pg /proc/mounts',
+    });
+  if (record.serverPid === undefined)
+    throw new PgError('MOUNT_BUSY', `${mountPoint} was mounted by an older pg, whose server cannot be replaced`, {
+      hint: `pg umount ${mountPoint}, and mount it again`,
+    });
+  writeFileSync(programPath(roots, mountPoint), JSON.stringify(ownProgram()));
+  process.kill(record.pid, 'SIGUSR2');
+  // The daemon takes the request away when it has done it.
+  while (existsSync(programPath(roots, mountPoint)) && startTicksOf(record.pid) === record.startTicks) await sleep(10);
+  const now = readMountRecord(roots, mountPoint);
+  if (now?.error !== undefined) throw fromErrorData(now.error);
+  if (now === undefined) throw new PgError('NOT_MOUNTED', `${mountPoint} has just been unmounted`);
 }
 
 /** Whether what is mounted there has lost its server. */

@@ -1,15 +1,18 @@
-import { rmSync } from 'node:fs';
-import { toErrorData } from '../mdm/error.ts';
+import { openSync, readFileSync, rmSync } from 'node:fs';
+import { PgError, type PgErrorData, toErrorData } from '../mdm/error.ts';
 import { exitWithoutTeardown } from '../store/end-process.ts';
+import type { Roots } from '../store/paths.ts';
 import {
   type DaemonAnswer,
   type DaemonOptions,
   type MountRecord,
   mountRecordPath,
+  programPath,
   startTicksOf,
   writeMountRecord,
 } from './detached.ts';
-import { startMount } from './mount.ts';
+import { lockFile } from './log/disk.ts';
+import { type Mount, startMount } from './mount.ts';
 
 /**
  * The process behind `pg mount`: serves one mount until it is unmounted, by `pg umount`, umount(8) or a signal (SIGTERM, SIGINT: also when busy).
@@ -22,6 +25,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     new Promise((resolve) => (process.connected ? process.send!(message, resolve) : resolve(undefined)));
   let served = false;
   try {
+    if (options.lockPath !== null) lockForLife(options.lockPath);
     const mount = await startMount({
       roots,
       treeRoot: options.treeRoot === null ? null : Buffer.from(options.treeRoot, 'hex'),
@@ -33,7 +37,16 @@ async function serve(options: DaemonOptions): Promise<void> {
       mountPoint,
       label,
     });
-    writeMountRecord(roots, record);
+    const recorded = (error?: PgErrorData): void =>
+      writeMountRecord(roots, { ...record, serverPid: mount.serverPid, ...(error === undefined ? {} : { error }) });
+    recorded();
+    process.on(
+      'SIGUSR2',
+      () =>
+        void replace(roots, mount)
+          .then(recorded)
+          .then(() => requestDone(roots, mountPoint)),
+    );
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void mount.unmount(true));
     await answer({ serving: true });
     served = true;
@@ -47,6 +60,35 @@ async function serve(options: DaemonOptions): Promise<void> {
   }
   if (process.connected) process.disconnect();
   process.exit();
+}
+
+/** Has the program that was asked for serve from now on; what went wrong. */
+async function replace(roots: Roots, mount: Mount): Promise<PgErrorData | undefined> {
+  try {
+    await mount.replaceServer(
+      JSON.parse(readFileSync(programPath(roots, mount.mountPoint), 'utf8')) as { node: string; script: string },
+    );
+    return undefined;
+  } catch (error) {
+    console.error(error);
+    return toErrorData(error);
+  }
+}
+
+function requestDone(roots: Roots, mountPoint: string): void {
+  rmSync(programPath(roots, mountPoint), { force: true });
+}
+
+/** Never closed: it ends with this process. PgError('LOG_BUSY'). */
+function lockForLife(path: string): void {
+  if (lockFile(openSync(path, 'a', 0o600))) return;
+  throw new PgError(
+    'LOG_BUSY',
+    `${path} is locked: what it belongs to runs, or is mounted, or another command is at work on it`,
+    {
+      hint: 'pg ps, grep fuse.pg /proc/mounts',
+    },
+  );
 }
 
 exitWithoutTeardown();

@@ -22,6 +22,9 @@ export const volumeLogDir = (roots: Roots, name: string): string => join(volumes
 
 const VOLUME = shaped({ formatVersion: oneOf(1), name: text, image: text, treeRoot: nullable(hex32), createdAt: text });
 
+/** Locked as long as it is mounted to be written. */
+export const volumeLockPath = (roots: Roots, name: string): string => join(volumesDir(roots), name, 'lock');
+
 /** Names are those that Docker accepts for volumes. */
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 

@@ -1,6 +1,7 @@
 import { existsSync, watch } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { oneOf, shaped, text as isText } from '../store/shape.ts';
 
 /** One line (or piece of a long one) that a container wrote. */
 export interface OutputLine {
@@ -10,7 +11,10 @@ export interface OutputLine {
   time: string;
 }
 
+const LINE = shaped({ log: isText, stream: oneOf('stdout', 'stderr'), time: isText });
 const BLOCK_BYTES = 64 * 1024;
+/** A piece of 16 KiB, each byte of it as `\\u0000`, and its members. */
+const LINE_MAX_BYTES = 1 << 20;
 /** Should a change go unnoticed (inotify is lossy on some filesystems), it is seen this much later. */
 const LOOK_AGAIN_MS = 500;
 
@@ -55,13 +59,18 @@ async function readLines(file: FileHandle, from: number, emit: (line: OutputLine
     }
     offset += start;
     pending = pending.subarray(start);
+    if (pending.length <= LINE_MAX_BYTES) continue;
+    // No line that was ever written: what is left of it is passed over as a torn one.
+    offset += pending.length;
+    pending = Buffer.alloc(0);
   }
 }
 
 /** A line torn by a crash is passed over. */
 function parseLine(text: string): OutputLine | undefined {
   try {
-    return JSON.parse(text) as OutputLine;
+    const line = JSON.parse(text) as OutputLine;
+    return LINE(line) === undefined ? line : undefined;
   } catch {
     return undefined;
   }

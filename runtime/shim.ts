@@ -204,7 +204,9 @@ async function lockToStart(roots: Roots, id: string): Promise<Lock> {
     if (state?.status === 'running' || state?.status === 'restarting')
       throw new PgError('ALREADY_RUNNING', `container ${id} is running`);
   }
-  throw new PgError('BUSY', `container ${id} is in use by another command`);
+  throw new PgError('BUSY', `container ${id} is in use by another command`, {
+    hint: 'is it mounted to be written? grep fuse.pg /proc/mounts, pg umount DIR',
+  });
 }
 
 /** Everything is over: the process ends when the last answers have left. */

@@ -10,8 +10,8 @@ import { parsePlace } from '../place.ts';
 export default class Cp extends PgCommand {
   static override summary = 'Copy files between a container and the host.';
   static override description = `One of the two is CONTAINER:PATH (copied from, also CONTAINER@POSITION:/PATH); the other a path here, or - for a tar on stdin or stdout. A directory is copied
-whole; SRC/. copies what is in it. The container need not run. Copies into a container are root's, copies here the caller's, unless -a
-keeps the owners.`;
+whole; SRC/. copies what is in it. The container need not run. Copies into a container are root's, copies here the caller's, without
+set-user-id bits and devices, unless -a keeps all of it.`;
   static override examples = [
     '<%= config.bin %> cp web:/etc/nginx ./nginx',
     '<%= config.bin %> cp index.html web:/usr/share/nginx/html/',
@@ -19,7 +19,7 @@ keeps the owners.`;
     { description: 'As it was an hour ago', command: '<%= config.bin %> cp web@-1h:/etc/nginx ./nginx' },
   ];
   static override flags = {
-    archive: Flags.boolean({ char: 'a', description: 'keep owners' }),
+    archive: Flags.boolean({ char: 'a', description: 'keep owners, set-user-id bits and devices' }),
     'follow-link': Flags.boolean({ char: 'L', description: 'follow a symlink that SRC is' }),
   };
   static override args = {

@@ -72,6 +72,7 @@ function summaryOf(usage: DiskUsage): Row[] {
 }
 
 export default class Df extends PgCommand {
+  static override aliases = ['system:df'];
   static override summary = 'Show what images, containers and mounts take on the disk.';
   static override description = `Sparse files count by their blocks: the total is what du -sx says of the data directory. What is live of a container's log is what its files needed at its last
 checkpoint, and everything written since; dead bytes go back to the disk by themselves once there are more of them than live ones, and more than 32 MiB. Dead bytes of images go with pg gc.

@@ -1,12 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { Args, Flags } from '@oclif/core';
 import { canonicalMountPoint, startDetachedMount } from '../../fs/detached.ts';
-import { createVolume, findVolume, volumeLogDir } from '../../fs/volumes.ts';
+import { createVolume, findVolume, volumeLockPath, volumeLogDir } from '../../fs/volumes.ts';
 import { getImage, SCRATCH } from '../../layers/images.ts';
 import { PgError } from '../../mdm/error.ts';
 import { locate } from '../../runtime/history.ts';
 import { resolveContainer } from '../../runtime/names.ts';
-import { logDirOf, readRecord } from '../../runtime/record.ts';
+import { lockPath, logDirOf, readRecord } from '../../runtime/record.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import type { Roots } from '../../store/paths.ts';
 import { PgCommand } from '../base.ts';
@@ -19,6 +19,8 @@ interface Target {
   label: string;
   /** The size of the log at the position that was asked for. */
   limit?: number;
+  /** Of what may be written: whoever has it locked may write. Empty for what cannot be. */
+  lockPath: string;
 }
 
 export default class Mount extends PgCommand {
@@ -73,14 +75,18 @@ empty image "${SCRATCH}". CONTAINER@POSITION is the container as it was, read-on
             ? existing(roots, store, args.source, flags.rw)
             : named(roots, store, args.source, flags.name);
       mkdirSync(args.dir, { recursive: true });
-      await startDetachedMount({
-        roots,
-        mountPoint: canonicalMountPoint(args.dir),
-        ...target,
-        readOnly: !flags.rw,
-        noSuid: !flags.suid,
-        noDev: !flags.dev,
-      });
+      const { lockPath, ...what } = target;
+      await startDetachedMount(
+        {
+          roots,
+          mountPoint: canonicalMountPoint(args.dir),
+          ...what,
+          readOnly: !flags.rw,
+          noSuid: !flags.suid,
+          noDev: !flags.dev,
+        },
+        flags.rw ? lockPath : null,
+      );
     } finally {
       lease.release();
       await store.close();
@@ -103,7 +109,9 @@ async function past(
   const { subject, size } = await locate(roots, name, position);
   const { treeRoot, dir } = subject;
   const label = `${subject.name}@${position}`;
-  return size === 0 ? { treeRoot, logDir: null, label } : { treeRoot, logDir: dir, label, limit: size };
+  return size === 0
+    ? { treeRoot, logDir: null, label, lockPath: '' }
+    : { treeRoot, logDir: dir, label, limit: size, lockPath: '' };
 }
 
 /** `--name`: a new layer over the image; one of that name over the same image is taken up again. */
@@ -116,26 +124,36 @@ function named(roots: Roots, store: Store, image: string, name: string): Target 
       hint: `take another name, or mount it as it is: pg mount --rw ${name} DIR`,
     });
   }
-  return { treeRoot, logDir: volumeLogDir(roots, name), label: name };
+  return { treeRoot, logDir: volumeLogDir(roots, name), label: name, lockPath: volumeLockPath(roots, name) };
 }
 
 /** A layer made before, a container, or an image, in this order. */
 function existing(roots: Roots, store: Store, source: string, writable: boolean): Target {
   const volume = findVolume(roots, source);
   if (volume !== undefined) {
-    return { treeRoot: fromHex(volume.treeRoot), logDir: volumeLogDir(roots, source), label: source };
+    return {
+      treeRoot: fromHex(volume.treeRoot),
+      logDir: volumeLogDir(roots, source),
+      label: source,
+      lockPath: volumeLockPath(roots, source),
+    };
   }
   const id = source === SCRATCH ? undefined : containerId(roots, source);
   if (id !== undefined) {
     const record = readRecord(roots, id);
-    return { treeRoot: fromHex(record.treeRoot), logDir: logDirOf(roots, id), label: record.name };
+    return {
+      treeRoot: fromHex(record.treeRoot),
+      logDir: logDirOf(roots, id),
+      label: record.name,
+      lockPath: lockPath(roots, id),
+    };
   }
   if (writable) {
     throw new PgError('BAD_USAGE', `what is written over the image ${source} needs a name to be kept under`, {
       hint: `pg mount --rw --name NAME ${source} DIR`,
     });
   }
-  return { treeRoot: imageTree(store, source), logDir: null, label: source };
+  return { treeRoot: imageTree(store, source), logDir: null, label: source, lockPath: '' };
 }
 
 const fromHex = (hex: string | null): Uint8Array | null => (hex === null ? null : Buffer.from(hex, 'hex'));

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { Args } from '@oclif/core';
 import { PgError } from '../../mdm/error.ts';
+import { visible } from '../../mdm/visible.ts';
 import { containerPids } from '../../runtime/containers.ts';
 import { commandWords } from '../argv.ts';
 import { PgCommand } from '../base.ts';
@@ -33,6 +34,8 @@ export default class Top extends PgCommand {
     if (column < 0)
       throw new PgError('BAD_USAGE', "Couldn't find PID field in ps output", { hint: 'include pid in -o' });
     const own = lines.filter((line) => pids.has(line.trim().split(/\s+/)[column]!));
-    process.stdout.write(`${[heading, ...own].join('\n')}\n`);
+    // A process may be called anything; ps(1) of procps makes it harmless, others may not.
+    const show = process.stdout.isTTY ? visible : String;
+    process.stdout.write(`${[heading, ...own].map((line) => show(line)).join('\n')}\n`);
   }
 }

@@ -1,4 +1,5 @@
 import { Args, Flags } from '@oclif/core';
+import { replaceDetachedServer } from '../../fs/detached.ts';
 import { ownProgram } from '../../fs/server-process.ts';
 import { PgError } from '../../mdm/error.ts';
 import { ask } from '../../runtime/containers.ts';
@@ -15,7 +16,7 @@ export default class Update extends PgCommand {
     'Change what containers may spend on I/O, and how much of their history is kept, running or not; put this pg under the files of running ones.';
   static override description = `The budget counts from when the container was made: what is spent already (pg inspect, pg stats) is part of it.
 
-With --restart-fs a new process, of this pg, serves the files of a running container from now on; its programs see a pause, nothing else.`;
+With --restart-fs a new process, of this pg, serves the files of a running container, or of what pg mount has mounted on a directory, from now on; programs see a pause, nothing else.`;
   static override examples = [
     '<%= config.bin %> update --io-budget read=20g,written=2g web',
     { description: 'A week of history, or a gigabyte', command: '<%= config.bin %> update --retain 1g,7d web' },
@@ -24,6 +25,7 @@ With --restart-fs a new process, of this pg, serves the files of a running conta
       description: 'After an update of pg, without stopping the container',
       command: '<%= config.bin %> update --restart-fs web',
     },
+    { description: 'The same for a mount', command: '<%= config.bin %> update --restart-fs /mnt' },
   ];
   static override flags = {
     'io-budget': Flags.string({
@@ -34,9 +36,13 @@ With --restart-fs a new process, of this pg, serves the files of a running conta
       description: 'history kept behind what it is now, besides snapshots: a size, a time, both, or none',
       helpValue: '1g|7d|1g,7d|none',
     }),
-    'restart-fs': Flags.boolean({ description: 'have a new process serve the files of a running container' }),
+    'restart-fs': Flags.boolean({
+      description: 'have a new process serve the files of a running container or a mount',
+    }),
   };
-  static override args = { container: Args.string({ description: 'name or id, one or more', required: true }) };
+  static override args = {
+    container: Args.string({ description: 'name or id, one or more; with --restart-fs also DIR', required: true }),
+  };
   static override strict = false;
 
   async run(): Promise<void> {
@@ -51,11 +57,21 @@ With --restart-fs a new process, of this pg, serves the files of a running conta
         hint: 'give --io-budget RESOURCE=MOST, --retain SIZE,TIME or --restart-fs',
       });
     }
+    const mountPoint = (argv as string[]).find(isMountPoint);
+    if (mountPoint !== undefined && (budget !== undefined || retain !== undefined)) {
+      throw new PgError('BAD_USAGE', `${mountPoint} is a directory, which has no budget and no history of its own`, {
+        hint: 'only --restart-fs takes one',
+      });
+    }
     process.exitCode = await forEach(argv as string[], async (ref) => {
       if (budget !== undefined) await setIoBudget(roots, ref, budget);
       if (retain !== undefined) setRetention(roots, ref, retain);
-      if (restarts) await ask(roots, resolveContainer(roots, ref), { op: 'replaceFs', program: ownProgram() });
+      if (restarts && isMountPoint(ref)) await replaceDetachedServer(roots, ref);
+      else if (restarts) await ask(roots, resolveContainer(roots, ref), { op: 'replaceFs', program: ownProgram() });
       return ref;
     });
   }
 }
+
+/** No container's name has a slash, or begins with a dot. */
+const isMountPoint = (ref: string): boolean => ref.includes('/') || ref.startsWith('.');

@@ -60,7 +60,7 @@ copy was made must be imported again. Nothing else may be using the store.`;
           ? 'there was no copy of the index: images must be imported again'
           : `the index is as it was on ${copiedAt.toISOString()}`,
       );
-      say(`${sectors} sectors that it did not have are entered; the damaged index is ${aside}`);
+      say(`${many(sectors, 'sector')} that it did not have entered; the damaged index is ${aside}`);
       for (const path of damaged) say(`not entered: ${path} is damaged`);
     }
     const isDamaged = await withCheckedStore(roots, async (store) => {
@@ -91,8 +91,11 @@ function tell({ findings }: Scrub, say: (line: string) => void): void {
 }
 
 function summary({ sectors, bytes, contents, nodes, logs, findings }: Scrub): string {
-  const read = `${sectors} sectors, ${contents} contents, ${nodes} directories, ${logs} logs (${humanSize(bytes)})`;
+  const counts = [many(sectors, 'sector'), many(contents, 'content'), many(nodes, 'directory'), many(logs, 'log')];
+  const read = `${counts.join(', ')} (${humanSize(bytes)})`;
   return findings.length > 0
-    ? `pg: ${findings.length} problems in ${read}`
+    ? `pg: ${many(findings.length, 'problem')} in ${read}`
     : `Everything is as it was written: ${read}`;
 }
+
+const many = (count: number, noun: string): string => `${count} ${count === 1 ? noun : `${noun.replace(/y$/, 'ie')}s`}`;

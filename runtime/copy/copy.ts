@@ -102,7 +102,9 @@ async function withSource<T>(
  * PgError('NO_SUCH_FILE' | 'BAD_USAGE').
  */
 export async function copyBetween(from: Place, to: Place, ownership: Ownership, follow: boolean): Promise<void> {
-  await withSource(from, follow, async (isDirectory, contentsOnly, name, entries) => {
+  await withSource(from, follow, async (isDirectory, contentsOnly, name, found) => {
+    const entries = (as: string): Iterable<CopyEntry> =>
+      to.rootPath === '/' && ownership !== 'keep' ? harmless(found(as)) : found(as);
     const target = takeApart(to.path);
     const existing = await openDirectory(to, to.path);
     if (existing !== undefined) {
@@ -122,6 +124,18 @@ export async function copyBetween(from: Place, to: Place, ownership: Ownership, 
     }
     return extractInto(parent, entries(target.name), ownership);
   });
+}
+
+/** As entries of somebody who gets no rights by them: devices are refused, set-id bits are left out. PgError('BAD_USAGE'). */
+function* harmless(entries: Iterable<CopyEntry>): Iterable<CopyEntry> {
+  for (const entry of entries) {
+    if (entry.kind === 'char' || entry.kind === 'block') {
+      throw new PgError('BAD_USAGE', `${JSON.stringify(entry.path)} is a device`, {
+        hint: 'pg cp -a copies devices, too',
+      });
+    }
+    yield entry.kind === 'file' ? { ...entry, mode: entry.mode & 0o1777 } : entry;
+  }
 }
 
 async function extractInto(

@@ -2,6 +2,8 @@ import * as fs from 'node:fs';
 import { closeFd, makeNode, openInRoot } from '../native.ts';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK } = fs.constants;
+/** open(2): names a file without opening it. */
+const O_PATH = 0o10000000;
 const CHUNK_BYTES = 1 << 20;
 
 /**
@@ -57,7 +59,7 @@ export class SafeDir {
 
   /** The bytes of a regular file, at most `size`: it may grow meanwhile. When it shrinks, zeros follow, as tar does it. */
   *read(name: string, size: number): Iterable<Uint8Array> {
-    const fd = fs.openSync(this.at(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    const fd = this.openFile(name);
     try {
       const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, Math.max(1, size)));
       for (let offset = 0; offset < size;) {
@@ -77,7 +79,7 @@ export class SafeDir {
     const pieces: Buffer[] = [];
     let fd: number;
     try {
-      fd = fs.openSync(this.at(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+      fd = this.openFile(name);
     } catch {
       return Buffer.alloc(0);
     }
@@ -95,6 +97,21 @@ export class SafeDir {
       fs.closeSync(fd);
     }
     return Buffer.concat(pieces);
+  }
+
+  /**
+   * Opens a regular file. What has taken its place meanwhile is not opened at all: to open a device of the host, which a container may make a node of, can be a deed
+   * in itself. ELOOP for a symlink, EINVAL for what else is no file.
+   */
+  private openFile(name: string): number {
+    const named = fs.openSync(this.at(name), O_PATH | O_NOFOLLOW);
+    try {
+      const stat = fs.fstatSync(named);
+      if (!stat.isFile()) throw changed(name, stat.isSymbolicLink() ? 'ELOOP' : 'EINVAL');
+      return fs.openSync(`/proc/self/fd/${named}`, O_RDONLY | O_NONBLOCK);
+    } finally {
+      fs.closeSync(named);
+    }
   }
 
   /** Makes a directory unless it is there; one that is something else is replaced. */
@@ -131,16 +148,6 @@ export class SafeDir {
     fs.lchownSync(this.at(name), uid, gid);
   }
 
-  /** Of a regular file: a symlink put in its place meanwhile is not followed. */
-  setFileMode(name: string, mode: number): void {
-    const fd = fs.openSync(this.at(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    try {
-      fs.fchmodSync(fd, mode);
-    } finally {
-      fs.closeSync(fd);
-    }
-  }
-
   setTime(name: string, mtimeMs: number): void {
     fs.lutimesSync(this.at(name), mtimeMs / 1000, mtimeMs / 1000);
   }
@@ -150,3 +157,6 @@ export class SafeDir {
     if (this.lstat(name) !== undefined) fs.unlinkSync(this.at(name));
   }
 }
+
+const changed = (name: string, code: string): Error =>
+  Object.assign(new Error(`${JSON.stringify(name)} became something else while it was copied`), { code });

@@ -86,9 +86,11 @@ export class Extractor {
       if (entry.kind === 'directory' && dir.lstat(name)?.isDirectory() === true && this.ownership !== 'keep') return;
       await this.make(dir, name, entry);
       if (entry.kind === 'hardlink') return;
-      const { uid, gid } = this.ownership === 'keep' ? entry : this.ownership;
+      // A file has it all from when it was made: its name may stand for another by now.
+      if (entry.kind === 'file') return;
+      const { uid, gid } = this.ownerOf(entry);
       dir.setOwner(name, uid, gid);
-      if (entry.kind !== 'symlink') this.setMode(dir, name, entry);
+      if (entry.kind === 'directory') this.setMode(dir, name, entry);
       dir.setTime(name, entry.mtimeMs);
       if (entry.kind === 'directory') this.directoryTimes.push({ path: entry.path, mtimeMs: entry.mtimeMs });
     });
@@ -112,7 +114,7 @@ export class Extractor {
         case 'hardlink':
           return await this.hardLink(dir, name, entry.linkName);
         case 'file':
-          return await writeFile(dir, name, entry);
+          return await writeFile(dir, name, entry, this.ownerOf(entry));
         case 'fifo':
           return dir.node(name, fs.constants.S_IFIFO | entry.mode, 0);
         case 'char':
@@ -138,12 +140,14 @@ export class Extractor {
     await this.inParent(parts, async (from) => dir.link(name, from, targetName));
   }
 
+  private ownerOf(entry: CopyEntry): { uid: number; gid: number } {
+    return this.ownership === 'keep' ? entry : this.ownership;
+  }
+
   private setMode(dir: SafeDir, name: string, entry: CopyEntry): void {
-    if (entry.kind === 'directory') {
-      const made = dir.directory(name);
-      fs.fchmodSync(made.fd, entry.mode);
-      made.close();
-    } else if (entry.kind === 'file') dir.setFileMode(name, entry.mode);
+    const made = dir.directory(name);
+    fs.fchmodSync(made.fd, entry.mode);
+    made.close();
   }
 
   /** Descends from the base; directories on the way that the archive did not name are made. */
@@ -162,12 +166,20 @@ export class Extractor {
   }
 }
 
-async function writeFile(dir: SafeDir, name: string, entry: CopyEntry): Promise<void> {
+async function writeFile(
+  dir: SafeDir,
+  name: string,
+  entry: CopyEntry,
+  owner: { uid: number; gid: number },
+): Promise<void> {
   const fd = dir.create(name);
   try {
     for await (const chunk of entry.read()) {
       for (let at = 0; at < chunk.length;) at += fs.writeSync(fd, chunk, at);
     }
+    fs.fchownSync(fd, owner.uid, owner.gid);
+    fs.fchmodSync(fd, entry.mode);
+    fs.futimesSync(fd, entry.mtimeMs / 1000, entry.mtimeMs / 1000);
   } finally {
     fs.closeSync(fd);
   }

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { containerStats } from '../../runtime/containers.ts';
 import { resolveContainer } from '../../runtime/names.ts';
-import { IMAGE, Installation, needContainers, until } from './installation.ts';
+import { IMAGE, Installation, needContainers, processLives, until } from './installation.ts';
 
 /** Counts in a file that it renames to and fro; every command must succeed. */
 const COUNTER = `i=0; while [ ! -e /stop ]; do
@@ -33,5 +35,32 @@ describe('a container whose filesystem is served by another process', function (
     const lines = (await pg.ok('diff', 'web')).split('\n');
     assert.ok(lines.includes('A /count') && !lines.includes('A /moved'), lines.join('\n'));
     await pg.ok('rm', '-f', 'web');
+  });
+
+  it('and so does what pg mount mounted, whose log nobody else gets in between', async () => {
+    const [at, other] = [join(pg.dir, 'mounted'), join(pg.dir, 'other')];
+    await pg.ok('mount', '--rw', '--name', 'vol', 'scratch', at);
+    const record = () => {
+      const [name] = readdirSync(join(pg.roots.run, 'mounts')).filter((file) => file.endsWith('.json'));
+      return JSON.parse(readFileSync(join(pg.roots.run, 'mounts', name!), 'utf8')) as { serverPid: number };
+    };
+    const busy = async () => {
+      const { code, stderr } = await pg.pg('mount', '--rw', 'vol', other);
+      assert.equal(code, 125);
+      assert.match(stderr, /is locked/);
+    };
+    writeFileSync(join(at, 'file'), 'before');
+    const { serverPid } = record();
+    assert.equal(await pg.ok('update', '--restart-fs', at), at);
+    assert.ok(record().serverPid !== serverPid && !processLives(serverPid));
+    process.kill(record().serverPid, 'SIGKILL');
+    await busy();
+    await until('it is served again', () => existsSync(join(at, 'file')));
+    appendFileSync(join(at, 'file'), ' and after');
+    await pg.ok('umount', at);
+    assert.match((await pg.pg('update', '--restart-fs', at)).stderr, /nothing of pg is mounted/);
+    await pg.ok('mount', 'vol', other);
+    assert.equal(readFileSync(join(other, 'file'), 'utf8'), 'before and after');
+    await pg.ok('umount', other);
   });
 });
