@@ -10,7 +10,7 @@ import type { CleaningReport } from './view/view.ts';
  * What the holder of a mount (`mount-holder.ts`) and the process that serves it (`mount-process.ts`) say to each other: JSON, a message a line, over a socket. Bytes
  * are hex. A holder may be older than the server that it starts (`Mount.replaceServer`): a change that one of the two would not understand raises PROTOCOL.
  */
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 
 /** Descriptors that the server inherits: the socket, the FUSE device, the memory of the log's buffer (of a writable mount). */
 export const CONTROL_FD = 3;

@@ -6,6 +6,11 @@ import { detachPath } from './fuse/device.ts';
 
 /** What the kernel reads ahead of a sequential reader. */
 const READ_AHEAD_KIB = 1024;
+/**
+ * What it holds dirty of a mount at most, where that is less than of any disk; from half of it on it writes back. A writer of much then has the server work beside it, not only
+ * when it asks for durability.
+ */
+const MOST_DIRTY_BYTES = 192 << 20;
 
 /** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */
 export function clearMountPoint(mountPoint: string): void {
@@ -41,8 +46,8 @@ function isOurs(mountPoint: string): boolean {
 }
 
 /**
- * Lets the kernel read further ahead, and hold as many dirty pages for this mount as for any disk. Best effort: sysfs may be read-only. Never waits for
- * the mount in the calling thread, which may have to start its next server.
+ * Lets the kernel read further ahead, and hold more dirty pages for this mount than the hundredth of what it allows in all (Linux before 6.2: as many as for any disk).
+ * Best effort: sysfs may be read-only. Never waits for the mount in the calling thread, which may have to start its next server.
  */
 export async function tuneDevice(mountPoint: string): Promise<void> {
   try {
@@ -52,6 +57,9 @@ export async function tuneDevice(mountPoint: string): Promise<void> {
     writeFileSync(`${bdi}/read_ahead_kb`, String(READ_AHEAD_KIB));
     writeFileSync(`${bdi}/strict_limit`, '0');
     writeFileSync(`${bdi}/max_ratio`, '100');
+    // Refused when the machine allows less than that in all.
+    writeFileSync(`${bdi}/max_bytes`, String(MOST_DIRTY_BYTES));
+    writeFileSync(`${bdi}/strict_limit`, '1');
   } catch {
     // Slower, not wrong.
   }

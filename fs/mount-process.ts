@@ -6,8 +6,10 @@ import { CONTROL_FD, MEMORY_FD, type MountOrder, PROTOCOL } from './control.ts';
 import { ControlChannel } from './control-channel.ts';
 import { AppendBuffer } from './log/append-buffer.ts';
 import { type Log, openLog } from './log/log.ts';
+import { RoomWriter } from './log/room-writer.ts';
 import { MountWorker } from './mount-worker.ts';
 import { mapSharedMemory } from './shared-memory.ts';
+import { startThread } from './side-thread.ts';
 import { openView } from './view/open-view.ts';
 
 /** How long the log may still be in the hands of a server whose holder was killed. */
@@ -17,7 +19,8 @@ const LOCK_WAIT_MS = 2000;
 function openServed(order: MountOrder, base: Uint8Array | null): Log | null {
   const { logDir, readOnly } = order;
   if (logDir === null) return null;
-  const buffer = readOnly ? {} : { buffer: new AppendBuffer(mapSharedMemory(MEMORY_FD, AppendBuffer.BYTES)) };
+  const writer = new RoomWriter(() => void startThread('./write-worker', () => ({ writer: writer.shared })));
+  const buffer = readOnly ? {} : { buffer: new AppendBuffer(mapSharedMemory(MEMORY_FD, AppendBuffer.BYTES)), writer };
   const limit = order.limit === null ? {} : { limit: order.limit };
   const options = { create: !readOnly, readOnly, ...limit, ...(base === null ? {} : { base }), ...buffer };
   const deadline = performance.now() + LOCK_WAIT_MS;

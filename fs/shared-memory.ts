@@ -6,6 +6,7 @@ import { ftruncateSync } from 'node:fs';
 const libc = koffi.load(null);
 const cMemfdCreate = libc.func('int memfd_create(const char *, unsigned int)');
 const cMmap = libc.func('void *mmap(void *, size_t, int, int, int, int64_t)');
+const cMunmap = libc.func('int munmap(void *, size_t)');
 
 const MFD_CLOEXEC = 1;
 const PROT_READ_WRITE = 3;
@@ -20,11 +21,20 @@ export function createSharedMemory(name: string, bytes: number): number {
 }
 
 /** The memory behind the descriptor, mapped for as long as this process lives. */
-export function mapSharedMemory(fd: number, bytes: number): ArrayBuffer {
+export const mapSharedMemory = (fd: number, bytes: number): ArrayBuffer => koffi.view(map(fd, bytes), bytes);
+
+/** Maps the memory behind the descriptor for as long as `use` takes; nothing of it may be touched afterwards. */
+export function useSharedMemory(fd: number, bytes: number, use: (memory: ArrayBuffer) => void): void {
+  const address = map(fd, bytes);
+  use(koffi.view(address, bytes));
+  cMunmap(address, bytes);
+}
+
+function map(fd: number, bytes: number): unknown {
   const address = cMmap(null, bytes, PROT_READ_WRITE, MAP_SHARED, fd, 0) as unknown;
   // MAP_FAILED is -1.
   if (koffi.address(address) === 0xffffffffffffffffn) throw failed('mmap');
-  return koffi.view(address, bytes);
+  return address;
 }
 
 function failed(call: string): Error {

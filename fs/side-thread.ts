@@ -2,6 +2,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { siblingModule } from '../store/threads.ts';
 import type { DiskWorkerData } from './disk-worker.ts';
 import type { SyncWorkerData } from './sync-worker.ts';
+import type { WriteWorkerData } from './write-worker.ts';
 
 /** A thread beside the one that serves. */
 export interface SideThread {
@@ -11,8 +12,8 @@ export interface SideThread {
 
 /** Starts it with what `dataOf` says, which has the port that it talks over. */
 export function startThread(
-  module: './sync-worker' | './disk-worker',
-  dataOf: (port: MessagePort) => SyncWorkerData | DiskWorkerData,
+  module: './sync-worker' | './disk-worker' | './write-worker',
+  dataOf: (port: MessagePort) => SyncWorkerData | DiskWorkerData | WriteWorkerData,
 ): SideThread {
   const { port1, port2 } = new MessageChannel();
   const url = siblingModule(import.meta.url, module);

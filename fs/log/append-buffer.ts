@@ -1,17 +1,17 @@
 import { COMMIT_BYTES, type Entry, entryBytes, isOfRequest, peekFields, putLengths, putRequest } from './entry.ts';
 import { viewOf } from './scanner.ts';
 
-/** Room for entries: they are in memory only until the next flush, or until this is full. */
+/** Bytes of a room for entries: they are in memory only until the next flush, or until this is full and written. */
 export const BUFFER_BYTES = 4 << 20;
 /** What may follow the last entry of a batch: the log's own, and the COMMIT. */
 export const TAIL_BYTES = COMMIT_BYTES + 256;
 /** A WRITE still in memory may grow by what follows it, up to this payload. */
 export const GROW_LIMIT = 1 << 20;
-/** What is before the room in the memory. */
+/** What is before the rooms in the memory. */
 const HEADER_SPACE = 4096;
 /** 'pgab' and a version: memory that holds anything else holds nothing. */
 const MAGIC = 0x62616770;
-const VERSION = 1;
+const VERSION = 2;
 /** Words of the header: magic, version, and which of the two states counts (0: none yet). */
 const WORD = { magic: 0, version: 1, selected: 2 } as const;
 /** Where the two states lie, and what each has, as f64. */
@@ -28,8 +28,11 @@ const FIELD = {
   requestHigh: 8,
   result: 9,
   failed: 10,
+  room: 11,
+  flightStart: 12,
+  flightUsed: 13,
 } as const;
-const FIELDS = 11;
+const FIELDS = 14;
 
 /** The request whose entry was appended last: the kernel's number for it (two halves), and what its answer cannot be made without. */
 export interface LastRequest {
@@ -39,11 +42,27 @@ export interface LastRequest {
   result: number;
 }
 
-/** What whoever wrote last said of the buffer. */
-export interface Gathered {
-  /** Where the room's first byte belongs in the log's file; everything before is written. */
+/** Entries of one room, which begin at `start` of the log's file. */
+export interface Flight {
   start: number;
   used: number;
+}
+
+/** A part of the memory: entries from its beginning on. */
+export interface Room {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+}
+
+/** What whoever wrote last said of the buffer. */
+export interface Gathered {
+  /** The room that entries are put into, 0 or 1. */
+  room: number;
+  /** Where the room's first byte belongs in the log's file; everything before is written, but for what is in flight. */
+  start: number;
+  used: number;
+  /** What the other room has and another thread is writing, just before `start`; undefined when there is none. */
+  flight: Flight | undefined;
   /** Place in the room of the entry that has no checksum yet, -1 if none, and its payload's bytes. */
   openAt: number;
   openPayload: number;
@@ -58,14 +77,13 @@ export interface Gathered {
  * whoever takes the log over finds in it everything that was acknowledged. So what of it counts is said by a state which is replaced as a whole, by
  * one store: killed at any instruction, the process leaves the state before an append or the state after it.
  *
- * Layout, in the machine's byte order: u32 'pgab', u32 version, u32 which state counts (1 or 2); two states of 11 f64 at 64 and 152;
- * the entries from 4,096.
+ * There are two rooms: while one is filled another thread may write what the other has.
+ * Layout, in the machine's byte order: u32 'pgab', u32 version, u32 which state counts (1 or 2); two states of 14 f64 at 64 and 176;
+ * the rooms from 4,096 on.
  */
 export class AppendBuffer {
-  static readonly BYTES = HEADER_SPACE + BUFFER_BYTES;
-  /** The room. */
-  readonly bytes: Buffer;
-  readonly view: DataView;
+  static readonly BYTES = HEADER_SPACE + 2 * BUFFER_BYTES;
+  readonly rooms: readonly [Room, Room];
   /** Goes out with the next state. */
   readonly request: LastRequest = { low: 0, high: 0, result: 0 };
   failed = false;
@@ -74,8 +92,7 @@ export class AppendBuffer {
 
   /** `memory` has BYTES, zeros when nobody has used it; the default is of this process alone. */
   constructor(memory: ArrayBuffer = new ArrayBuffer(AppendBuffer.BYTES)) {
-    this.bytes = Buffer.from(memory, HEADER_SPACE, BUFFER_BYTES);
-    this.view = viewOf(this.bytes);
+    this.rooms = [roomOf(memory, 0), roomOf(memory, 1)];
     this.#words = new Int32Array(memory, 0, 16);
     this.#states = [0, 1].map((i) => new Float64Array(memory, STATES_AT + i * FIELDS * 8, FIELDS)) as [
       Float64Array,
@@ -92,38 +109,33 @@ export class AppendBuffer {
     request.result = result;
   }
 
-  /** Everything up to here counts, from this instant on. */
-  publish(
-    salt: number,
-    start: number,
-    used: number,
-    openAt: number,
-    openPayload: number,
-    sequence: number,
-    lastCommit: number,
-  ): void {
+  /** Everything up to here counts, from this instant on; `gathered` is of the log with this salt. */
+  publish(salt: number, gathered: Gathered): void {
     const words = this.#words;
     const next = words[WORD.selected] === 1 ? 1 : 0;
     const state = this.#states[next]!;
     state[FIELD.salt] = salt;
-    state[FIELD.start] = start;
-    state[FIELD.used] = used;
-    state[FIELD.openAt] = openAt;
-    state[FIELD.openPayload] = openPayload;
-    state[FIELD.sequence] = sequence;
-    state[FIELD.lastCommit] = lastCommit;
+    state[FIELD.start] = gathered.start;
+    state[FIELD.used] = gathered.used;
+    state[FIELD.openAt] = gathered.openAt;
+    state[FIELD.openPayload] = gathered.openPayload;
+    state[FIELD.sequence] = gathered.sequence;
+    state[FIELD.lastCommit] = gathered.lastCommit;
     state[FIELD.requestLow] = this.request.low;
     state[FIELD.requestHigh] = this.request.high;
     state[FIELD.result] = this.request.result;
     state[FIELD.failed] = this.failed ? 1 : 0;
+    state[FIELD.room] = gathered.room;
+    state[FIELD.flightStart] = gathered.flight?.start ?? 0;
+    state[FIELD.flightUsed] = gathered.flight?.used ?? 0;
     words[WORD.magic] = MAGIC;
     words[WORD.version] = VERSION;
     Atomics.store(words, WORD.selected, next + 1);
   }
 
   /**
-   * What another process left here of the log with this salt: undefined when nobody did. Then `request` and `failed` are as it left them, and the entries in the room
-   * are whole but for the checksums of the one at `openAt`.
+   * What another process left here of the log with this salt: undefined when nobody did. Then `request` and `failed` are as it left them, and the entries in the rooms
+   * are whole but for their checksums.
    */
   takeOver(salt: number): Gathered | undefined {
     const words = this.#words;
@@ -138,10 +150,14 @@ export class AppendBuffer {
     this.failed = state[FIELD.failed] !== 0;
     const openAt = state[FIELD.openAt]!;
     const openPayload = state[FIELD.openPayload]!;
-    if (openAt >= 0) this.#closeUp(openAt, openPayload);
+    const room = state[FIELD.room] === 1 ? 1 : 0;
+    if (openAt >= 0) this.#closeUp(this.rooms[room].view, openAt, openPayload);
+    const flight = { start: state[FIELD.flightStart]!, used: state[FIELD.flightUsed]! };
     return {
+      room,
       start: state[FIELD.start]!,
       used: state[FIELD.used]!,
+      flight: flight.used > 0 ? flight : undefined,
       openAt,
       openPayload,
       sequence: state[FIELD.sequence]!,
@@ -150,8 +166,13 @@ export class AppendBuffer {
   }
 
   /** The entry that could still grow may have been half grown: it gets the lengths that the state says, and the request that it grew by. */
-  #closeUp(at: number, payloadBytes: number): void {
-    putLengths(this.view, at, entryBytes(peekFields(this.view, at), payloadBytes), payloadBytes);
-    if (isOfRequest(this.view, at)) putRequest(this.view, at, this.request.low, this.request.high);
+  #closeUp(view: DataView, at: number, payloadBytes: number): void {
+    putLengths(view, at, entryBytes(peekFields(view, at), payloadBytes), payloadBytes);
+    if (isOfRequest(view, at)) putRequest(view, at, this.request.low, this.request.high);
   }
+}
+
+function roomOf(memory: ArrayBuffer, index: number): Room {
+  const bytes = Buffer.from(memory, HEADER_SPACE + index * BUFFER_BYTES, BUFFER_BYTES);
+  return { bytes, view: viewOf(bytes) };
 }

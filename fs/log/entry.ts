@@ -227,6 +227,17 @@ export function sealEntry(bytes: Buffer, view: DataView, at: number, salt: numbe
   view.setUint32(at, headCheck(bytes.subarray(at + 4, at + head), table, salt), true);
 }
 
+/** Computes the checksums of all entries in the first `used` bytes. Done again it comes to the same. */
+export function sealEntries(bytes: Buffer, view: DataView, used: number, salt: number): void {
+  for (let at = 0; at < used; at += peekLength(view, at)) sealEntry(bytes, view, at, salt);
+}
+
+/** Zeros behind the payload of the entry at `at`, whose lengths will not change any more. */
+export function closeEntry(bytes: Buffer, view: DataView, at: number): void {
+  const payload = peekPayload(view, at);
+  if (payload > 0) bytes.fill(0, at + peekHead(view, at) + payload, at + peekLength(view, at));
+}
+
 /** Whether the head (and table) of the whole entry at `at` of `bytes` is as it was written. */
 export function headIsWhole(bytes: Buffer, view: DataView, at: number, salt: number): boolean {
   const payload = view.getUint32(at + OFFSET.payload, true);

@@ -1,4 +1,5 @@
 import type { AppendBuffer } from './append-buffer.ts';
+import type { RoomWriter } from './room-writer.ts';
 
 /** How a log is opened. */
 export interface OpenLogOptions {
@@ -12,4 +13,6 @@ export interface OpenLogOptions {
   base?: Uint8Array;
   /** Where entries gather before they are written; what another process left in it of this log is taken over. */
   buffer?: AppendBuffer;
+  /** What writes full rooms of `buffer` beside the thread that appends; without it that thread does. */
+  writer?: RoomWriter;
 }

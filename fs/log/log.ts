@@ -4,35 +4,24 @@ import { join } from 'node:path';
 import type { PgError } from '../../mdm/error.ts';
 import type { Meter } from '../../mdm/meter.ts';
 import {
-  align64,
   COMMIT_BYTES,
-  decodeHeader,
   Entry,
   entryBytes,
   FIRST_USER_TYPE,
-  headBytes,
   MAX_FIELDS,
   MAX_PAYLOAD,
-  peekHead,
-  peekLength,
-  peekPayload,
-  putHeader,
-  putLengths,
-  putRequest,
-  putTime,
-  sealEntry,
   timeNow,
   TYPE_COMMIT,
   TYPE_ROOT,
 } from './entry.ts';
-import { AppendBuffer, BUFFER_BYTES, GROW_LIMIT, type LastRequest, TAIL_BYTES } from './append-buffer.ts';
+import { AppendBuffer, type LastRequest, TAIL_BYTES } from './append-buffer.ts';
 import { closeLog } from './bases.ts';
 import { checkpointEntry, type NamedCheckpoint } from './checkpoint-entry.ts';
 import { Checkpoints } from './checkpoints.ts';
-import { isDiskFull, openLogFile, unlessFull, writeFully } from './disk.ts';
+import { isDiskFull, openLogFile, unlessFull } from './disk.ts';
 import { exhausted, failed, full, oldEpoch, otherBase } from './errors.ts';
 import { Hasher } from './hasher.ts';
-import { createLog, putCommit, readHeader } from './header.ts';
+import { createLog, readHeader } from './header.ts';
 import { type NamespaceClaim, namespaceEntry } from './claim.ts';
 import type { OpenLogOptions } from './log-options.ts';
 import { MeterKeeper } from './meter-file.ts';
@@ -40,8 +29,9 @@ import { PayloadReader } from './payload.ts';
 import { findEnd, laterMark } from './recover.ts';
 import { Reclaimer } from './reclaim.ts';
 import { type RecordedRoot, RootRecorder } from './root-entry.ts';
-import { SCAN_START, behind, entriesBetween, viewOf } from './scanner.ts';
+import { SCAN_START, behind, entriesBetween } from './scanner.ts';
 import { LogSpace } from './space.ts';
+import { Tail } from './tail.ts';
 import { takeOver } from './takeover.ts';
 import { type Mark, readEpoch, writeEpoch } from './sidecar.ts';
 
@@ -100,23 +90,11 @@ export class Log {
   readonly #salt: number;
   readonly #path: string;
   readonly #payloads: PayloadReader;
-  readonly #gathering: AppendBuffer | undefined;
-  readonly #buffer: Buffer;
-  readonly #view: DataView;
-  /** Where the buffer's first byte belongs in the file: everything before is written. */
-  #start: number;
-  #used = 0;
-  /** Place in the buffer of the entry that has no checksum yet and may still grow, -1 if none. */
-  #openAt = -1;
-  #sequence: number;
-  /** Where the last commit entry ends, be it written or not. */
-  #lastCommit: number;
+  /** What is not in the file yet. */
+  readonly #tail: Tail;
   readonly #checkpoints: Checkpoints;
   #checkpointSize: number;
   readonly space: LogSpace;
-  /** What is appended belongs to one batch, although the buffer may be written before its commit. */
-  #inBatch = false;
-  readonly #commit = new Entry();
   readonly #keeper: MeterKeeper;
   readonly #recorder = new RootRecorder();
 
@@ -131,9 +109,9 @@ export class Log {
     this.hasher = new Hasher(dir, fd, salt);
     this.reclaimer = new Reclaimer(dir, fd, salt);
     const limit = this.readOnly ? (options.limit ?? Infinity) : Infinity;
-    this.#gathering = this.readOnly ? undefined : (options.buffer ?? new AppendBuffer());
-    if (this.#gathering !== undefined) this.inherited = takeOver(this.#gathering, fd, salt);
-    if (this.#gathering?.failed) this.failure = new Error('a write or sync failed before the log changed hands');
+    const buffer = this.readOnly ? undefined : (options.buffer ?? new AppendBuffer());
+    if (buffer !== undefined) this.inherited = takeOver(buffer, fd, salt);
+    if (buffer?.failed) this.failure = new Error('a write or sync failed before the log changed hands');
     this.#checkpoints = new Checkpoints(dir, fd, salt);
     this.checkpoint = this.#checkpoints.trusted(limit);
     this.#checkpointSize = this.checkpoint?.size ?? 0;
@@ -144,11 +122,8 @@ export class Log {
     this.damaged = end.damaged;
     this.#keeper = new MeterKeeper(dir, end.size);
     this.meter = this.#keeper.meter;
-    this.#start = this.#lastCommit = end.size;
+    this.#tail = new Tail(buffer, options.writer, fd, salt, end.size, end.sequence);
     this.space = new LogSpace(fd, end.size, this.reclaimer);
-    this.#sequence = end.sequence;
-    this.#buffer = this.#gathering?.bytes ?? Buffer.alloc(0);
-    this.#view = this.#gathering?.view ?? viewOf(this.#buffer);
     this.#payloads = new PayloadReader(fd, salt, this.#path);
     this.durable = 0;
     if (!this.readOnly) {
@@ -157,7 +132,7 @@ export class Log {
       fdatasyncSync(fd);
       this.durable = end.size;
       this.space.reserve(end.size + this.space.headroom(end.size), end.size);
-      this.#publish();
+      this.#tail.publish();
     }
   }
 
@@ -167,12 +142,12 @@ export class Log {
 
   /** Bytes appended so far, those still in memory included. */
   get size(): number {
-    return this.#start + this.#used;
+    return this.#tail.size;
   }
 
   /** Bytes in the file, ending with a commit entry. */
   get written(): number {
-    return this.#start;
+    return this.#tail.written;
   }
 
   /** Log bytes behind the last checkpoint. */
@@ -182,7 +157,7 @@ export class Log {
 
   /** The number of the entry last appended or replayed. */
   get lastSequence(): number {
-    return this.#sequence - 1;
+    return this.#tail.sequence - 1;
   }
 
   /**
@@ -195,57 +170,19 @@ export class Log {
     assert(fieldBytes <= MAX_FIELDS && payloadBytes <= MAX_PAYLOAD && entry.type > TYPE_COMMIT);
     const length = entryBytes(fieldBytes, payloadBytes);
     this.#makeRoom(length, freeing, entry.type < FIRST_USER_TYPE);
-    this.#put(entry, payload, fieldBytes, length);
-  }
-
-  /** Puts an entry, for which there is room, into the buffer. */
-  #put(entry: Entry, payload: Uint8Array | undefined, fieldBytes: number, length: number): void {
-    this.#seal();
-    const at = this.#used;
-    const buffer = this.#buffer;
-    const payloadBytes = payload === undefined ? 0 : payload.length;
-    const head = headBytes(fieldBytes, payloadBytes);
-    entry.sequence = this.#sequence++;
-    entry.payloadBytes = payloadBytes;
-    putHeader(this.#view, at, entry, length);
-    buffer.set(entry.bytes.subarray(entry.fieldsStart, entry.fieldsEnd), at + 40);
-    buffer.fill(0, at + 40 + fieldBytes, at + head);
-    if (payload !== undefined) buffer.set(payload, at + head);
-    this.#openAt = at;
-    this.#used = at + length;
-    this.#gathering!.noteRequest(entry);
-    this.#publish();
-    decodeHeader(entry, buffer, this.#view, at, this.#start + at);
+    this.#tail.put(entry, payload, length);
   }
 
   /** Whether the entry of this number is still in memory and its payload may grow by `more` bytes. */
   canGrow(sequence: number, more: number): boolean {
-    if (this.#openAt < 0 || sequence !== this.#sequence - 1 || this.failure !== undefined) return false;
-    const payload = peekPayload(this.#view, this.#openAt) + more;
-    const end = this.#openAt + peekHead(this.#view, this.#openAt) + payload + payload / 1024 + 64;
-    return (
-      payload <= GROW_LIMIT &&
-      this.#start + align64(end) + COMMIT_BYTES <= this.meter.limit &&
-      end + TAIL_BYTES <= BUFFER_BYTES &&
-      this.#start + align64(end) + TAIL_BYTES + this.space.headroom(this.size) <= this.space.reserved
-    );
+    const end = this.failure === undefined ? this.#tail.grownEnd(sequence, more) : -1;
+    const kept = TAIL_BYTES - COMMIT_BYTES + this.space.headroom(this.size);
+    return end >= 0 && end <= this.meter.limit && end + kept <= this.space.reserved;
   }
 
   /** Appends to the payload of the last entry (`canGrow`), whose time and request become those of `entry`. Returns where in the log the bytes are. */
   grow(payload: Uint8Array, entry: Entry): number {
-    const at = this.#openAt;
-    const before = peekPayload(this.#view, at);
-    const place = at + peekHead(this.#view, at) + before;
-    this.#buffer.set(payload, place);
-    const fieldBytes = this.#view.getUint16(at + 12, true) - 40;
-    const length = entryBytes(fieldBytes, before + payload.length);
-    putLengths(this.#view, at, length, before + payload.length);
-    putTime(this.#view, at, entry.sec, entry.nsec);
-    putRequest(this.#view, at, entry.requestLow, entry.requestHigh);
-    this.#used = at + length;
-    this.#gathering!.noteRequest(entry);
-    this.#publish();
-    return this.#start + place;
+    return this.#tail.grow(payload, entry);
   }
 
   /** Copies [from, from + length) of the payload at `payloadAt` to `into` at `at`, checked. PgError LOG_DAMAGED. */
@@ -257,17 +194,13 @@ export class Log {
     at: number,
     length: number,
   ): void {
-    if (payloadAt >= this.#start) {
-      const place = payloadAt - this.#start + from;
-      into.set(this.#buffer.subarray(place, place + length), at);
-    } else {
+    if (!this.#tail.read(payloadAt, from, into, at, length))
       this.#payloads.read(payloadAt, payloadBytes, from, into, at, length);
-    }
   }
 
   /** Whether entries were appended since the last flush. */
   get dirty(): boolean {
-    return this.#used > 0;
+    return this.#tail.dirty;
   }
 
   /**
@@ -275,45 +208,58 @@ export class Log {
    * PgError LOG_FULL: nothing is lost, try again when there is space. LOG_FAILED.
    */
   flush(): number {
-    if (this.#used === 0 && this.size === this.#lastCommit) return this.#start;
+    const tail = this.#tail;
+    if (!tail.dirty && tail.size === tail.lastCommit) return tail.start;
     this.#checkUsable();
-    if (this.#inBatch) this.#seal();
-    else if (this.size > this.#lastCommit) {
-      const root = this.#recorder.due();
-      if (root !== undefined) this.#put(root, undefined, root.fieldsEnd, entryBytes(root.fieldsEnd, 0));
-      this.#appendCommit();
-    }
+    this.#endCommit();
     return this.#write();
+  }
+
+  /** What was appended since the last commit entry gets one, unless it belongs to a batch that goes on. */
+  #endCommit(): void {
+    const tail = this.#tail;
+    if (tail.inBatch || tail.size === tail.lastCommit) return;
+    const root = this.#recorder.due();
+    if (root !== undefined) tail.put(root, undefined, entryBytes(root.fieldsEnd, 0));
+    this.#appendCommit();
   }
 
   /** All that is appended from here to `endBatch`, about so many bytes, is one batch: after a crash all of it is there, or nothing. LOG_FULL, LOG_BUDGET. */
   beginBatch(bytes: number): void {
     this.flush();
-    const need = this.#start + bytes + bytes / 32 + 4 * TAIL_BYTES;
+    const need = this.#tail.start + bytes + bytes / 32 + 4 * TAIL_BYTES;
     if (need > this.meter.limit) throw exhausted(this.#path);
-    const error = this.space.reserve(need + this.space.headroom(this.size), this.#start);
+    const error = this.space.reserve(need + this.space.headroom(this.size), this.#tail.start);
     if (error !== undefined) throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
-    this.#inBatch = true;
+    this.#tail.inBatch = true;
   }
 
   endBatch(): number {
-    this.#inBatch = false;
+    this.#tail.inBatch = false;
     return this.flush();
   }
 
   /** Writes all that is in memory. */
   #write(): number {
+    this.#writing(() => this.#tail.write());
+    return this.#tail.start;
+  }
+
+  /** The room in hand is full: it is committed and written, by another thread if there is one. */
+  #turn(): void {
+    this.#endCommit();
+    if (this.#tail.inBatch || !this.#writing(() => this.#tail.handOver())) this.#write();
+  }
+
+  #writing<T>(write: () => T): T {
     try {
-      writeFully(this.fd, this.#buffer, 0, this.#used, this.#start);
+      const result = write();
+      this.space.written(this.#tail.start);
+      return result;
     } catch (error) {
       if (isDiskFull(error)) throw full(this.#path, error);
       throw this.fail(error);
     }
-    this.#start += this.#used;
-    this.#used = 0;
-    this.#publish();
-    this.space.written(this.#start);
-    return this.#start;
   }
 
   /** Tells the root of the log's first sectors: it is recorded with one of the next commits. They were durable when they were hashed. */
@@ -351,16 +297,13 @@ export class Log {
   /** Remembers that the disk failed us; what is on it is unknown, so nothing more is accepted. Returns the error to throw. */
   fail(error: unknown): PgError {
     this.failure ??= error;
-    if (this.#gathering !== undefined) {
-      this.#gathering.failed = true;
-      this.#publish();
-    }
+    this.#tail.publish(true);
     return failed(this.#path, this.failure);
   }
 
   /** flush, fdatasync, and the root of everything. */
   position(): Position {
-    const size = this.readOnly ? this.#start : this.sync();
+    const size = this.readOnly ? this.#tail.start : this.sync();
     const root = this.hasher.rootAt(size);
     if (!this.readOnly) this.hasher.keep(this.durable);
     this.noteRoot(this.hasher.full);
@@ -378,7 +321,7 @@ export class Log {
   replay(apply: (entry: Entry) => void): void {
     const { checkpoint } = this;
     const from = checkpoint === undefined ? SCAN_START : behind(checkpoint);
-    for (const entry of entriesBetween(this.fd, this.#salt, from, this.#start, this.#path)) {
+    for (const entry of entriesBetween(this.fd, this.#salt, from, this.#tail.start, this.#path)) {
       if (entry.type >= FIRST_USER_TYPE) apply(entry);
       else this.#keeper.replay(entry, entry.at + entry.length);
       if (entry.type === TYPE_ROOT) this.#recorder.passed(entry, this.#path);
@@ -418,7 +361,7 @@ export class Log {
 
   /** Writes down what everything has cost, up to the last batch. */
   saveMeter(): void {
-    if (!this.readOnly) this.#keeper.save(this.#lastCommit);
+    if (!this.readOnly) this.#keeper.save(this.#tail.lastCommit);
   }
 
   /** flush, fdatasync, gives reserved space back, and closes. A failed log is closed as it is. */
@@ -426,10 +369,10 @@ export class Log {
     try {
       if (!this.readOnly && this.failure === undefined) {
         this.sync();
-        ftruncateSync(this.fd, this.#start);
+        ftruncateSync(this.fd, this.#tail.start);
         this.saveMeter();
-        if (this.hasher.restored.size !== this.#start) {
-          unlessFull(() => this.hasher.save(this.#start, this.lastSequence));
+        if (this.hasher.restored.size !== this.#tail.start) {
+          unlessFull(() => this.hasher.save(this.#tail.start, this.lastSequence));
         }
       }
     } finally {
@@ -447,52 +390,18 @@ export class Log {
   /** After this, `length` bytes and a commit entry fit into the buffer and into space on disk that is ours. The log's own entries need no budget. */
   #makeRoom(length: number, freeing: boolean, isOwn: boolean): void {
     this.#checkUsable();
-    if (this.#used + length + TAIL_BYTES > BUFFER_BYTES) this.flush();
+    if (this.#tail.isFull(length)) this.#turn();
     const need = this.size + length + TAIL_BYTES;
     if (need > this.meter.limit && !isOwn) throw exhausted(this.#path);
     if (need + this.space.headroom(this.size) <= this.space.reserved) return;
-    const error = this.space.reserve(need + this.space.headroom(this.size), this.#start);
+    const error = this.space.reserve(need + this.space.headroom(this.size), this.#tail.start);
     if (error === undefined) return;
-    if (freeing && (need <= this.space.reserved || this.space.reserve(need, this.#start) === undefined)) return;
+    if (freeing && (need <= this.space.reserved || this.space.reserve(need, this.#tail.start) === undefined)) return;
     throw isDiskFull(error) ? full(this.#path, error) : this.fail(error);
   }
 
-  /** Whoever takes over from here finds everything that is in memory now. */
-  #publish(): void {
-    // Of a batch that may become longer nothing is to be taken over.
-    if (this.#inBatch) return;
-    const openAt = this.#openAt;
-    const openPayload = openAt < 0 ? 0 : peekPayload(this.#view, openAt);
-    this.#gathering!.publish(
-      this.#salt,
-      this.#start,
-      this.#used,
-      openAt,
-      openPayload,
-      this.#sequence,
-      this.#lastCommit,
-    );
-  }
-
-  /** The last entry gets its checksums and grows no more. */
-  #seal(): void {
-    const at = this.#openAt;
-    if (at < 0) return;
-    const payload = peekPayload(this.#view, at);
-    if (payload > 0) this.#buffer.fill(0, at + peekHead(this.#view, at) + payload, at + peekLength(this.#view, at));
-    sealEntry(this.#buffer, this.#view, at, this.#salt);
-    this.#openAt = -1;
-  }
-
   #appendCommit(): void {
-    this.#seal();
-    const at = this.#used;
-    assert(at + COMMIT_BYTES <= BUFFER_BYTES);
-    Object.assign(this.#commit, { type: TYPE_COMMIT, sequence: this.#sequence++ }, timeNow());
-    const end = this.size + COMMIT_BYTES;
-    putCommit(this.#buffer, this.#view, at, this.#commit, this.#lastCommit, end, this.durable, this.#salt);
-    this.#used = at + COMMIT_BYTES;
-    this.meter.append(this.#lastCommit, end - this.#lastCommit);
-    this.#lastCommit = end;
+    const batch = this.#tail.appendCommit(this.durable);
+    this.meter.append(this.#tail.lastCommit - batch, batch);
   }
 }

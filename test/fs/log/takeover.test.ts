@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { AppendBuffer } from '../../../fs/log/append-buffer.ts';
+import { AppendBuffer, BUFFER_BYTES, type Flight } from '../../../fs/log/append-buffer.ts';
 import { Entry, FLAG_DATA } from '../../../fs/log/entry.ts';
+import { readHeader } from '../../../fs/log/header.ts';
 import { type Log, openLog } from '../../../fs/log/log.ts';
+import { RoomWriter } from '../../../fs/log/room-writer.ts';
 
 const TYPE = 16;
 const FIELDS = Buffer.from('a field');
@@ -68,7 +70,7 @@ describe('a log whose writer was killed', () => {
       next.close();
       rmSync(next.dir, { recursive: true });
     };
-    for (step = 1; step < 120; step++) {
+    for (step = 1; step < 70; step++) {
       const was = model.map((found) => ({ ...found }));
       const payload = Buffer.alloc(1 + Math.floor(rand() * (rand() < 0.1 ? 200_000 : 5000)), step);
       if (rand() < 0.5 && model.length > 0 && log.canGrow(log.lastSequence, payload.length)) {
@@ -87,6 +89,91 @@ describe('a log whose writer was killed', () => {
       }
     }
     log.close();
+  });
+
+  /** A successor's file in which the writing of the room in flight came so far, with or without checksums. */
+  function partlyWritten(to: string, memory: ArrayBuffer, bytes: number): void {
+    const fd = openSync(join(to, 'log'), 'r+');
+    const buffer = new AppendBuffer(memory.slice(0));
+    const { flight, room } = buffer.takeOver(readHeader(fd, to).salt)!;
+    assert.notEqual(flight, undefined);
+    writeSync(fd, buffer.rooms[1 - room]!.bytes, 0, Math.min(bytes, flight!.used), flight!.start);
+    closeSync(fd);
+  }
+
+  const refuses = (): void => assert.fail('the thread of this test is the test');
+
+  it('has what another of its threads was writing, however far that came', () => {
+    const memory = new ArrayBuffer(AppendBuffer.BYTES);
+    const buffer = new AppendBuffer(memory);
+    const writer = new RoomWriter(refuses);
+    writer.ready();
+    const log = openLog(join(dir, 'a'), { create: true, buffer, writer });
+    const model: Found[] = [];
+    const places: number[] = [];
+    let flights = 0;
+    for (let step = 1; step <= 24; step++) {
+      const payload = Buffer.alloc(400_000 + step * 9000, step);
+      if (!writer.hasWritten && log.size - log.written > 2 * BUFFER_BYTES - payload.length - 4096) writer.work(buffer);
+      const entry = entryOf(step, step);
+      log.append(entry, payload, false);
+      model.push({ payload, request: step });
+      places.push(entry.payloadAt);
+      if (writer.hasWritten) continue;
+      for (const [i, { payload: expected }] of model.entries()) {
+        const found = Buffer.alloc(expected.length - 7);
+        log.readPayload(places[i]!, expected.length, 7, found, 0, found.length);
+        assert.ok(found.equals(expected.subarray(7)), `payload ${i} at step ${step}`);
+      }
+      flights++;
+      if (flights % 4 !== 1) continue;
+      for (const bytes of [0, 1_000_000, BUFFER_BYTES]) {
+        const to = `${step}-${bytes}`;
+        mkdirSync(join(dir, to));
+        copyFileSync(join(dir, 'a/log'), join(dir, to, 'log'));
+        partlyWritten(join(dir, to), memory, bytes);
+        const next = openLog(join(dir, to), { buffer: new AppendBuffer(memory.slice(0)) });
+        assert.deepEqual(entriesOf(next), model, `step ${step}, ${bytes} bytes written`);
+        assert.deepEqual(next.inherited, { low: step, high: 7, result: step });
+        next.close();
+        rmSync(next.dir, { recursive: true });
+      }
+    }
+    assert.ok(flights > 4, `only ${flights} were in flight`);
+    if (!writer.hasWritten) writer.work(buffer);
+    log.close();
+    const again = openLog(join(dir, 'a'));
+    assert.deepEqual(entriesOf(again), model);
+    again.close();
+  });
+
+  it('is written by the thread that appends where the other one failed', () => {
+    /** Is told a descriptor that is not open. */
+    class Failing extends RoomWriter {
+      override begin(room: number, flight: Flight, _fd: number, salt: number): boolean {
+        return super.begin(room, flight, -1, salt);
+      }
+    }
+    const buffer = new AppendBuffer();
+    const writer = new Failing(refuses);
+    writer.ready();
+    const log = openLog(join(dir, 'a'), { create: true, buffer, writer });
+    const model: Found[] = [];
+    let failed = 0;
+    for (let step = 1; step <= 20; step++) {
+      const payload = Buffer.alloc(1 << 20, step);
+      log.append(entryOf(step), payload, false);
+      model.push({ payload, request: step });
+      if (writer.hasWritten) continue;
+      writer.work(buffer);
+      assert.equal(writer.hasWritten, false);
+      failed++;
+    }
+    assert.ok(failed > 2);
+    log.close();
+    const again = openLog(join(dir, 'a'));
+    assert.deepEqual(entriesOf(again), model);
+    again.close();
   });
 
   it('accepts nothing more when it had failed', () => {
