@@ -3,36 +3,14 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { canonicalMountPoint, startDetachedMount, stopDetachedMount } from '../fs/detached.ts';
 import { buildTree } from '../layers/build.ts';
-import { MergedTree } from '../layers/merge.ts';
 import { resolveTreePath } from '../layers/tree-path.ts';
 import { openTree } from '../layers/tree.ts';
-import { S_IFDIR, S_IFREG } from '../layers/trie.ts';
 import { openStore } from '../store/store.ts';
 import { machine, median, scratch, table } from './engines.ts';
+import { treeOf } from './mount-tree.ts';
 
 const SIZES = [10, 1000, 100_000, 1_000_000];
 const ROUNDS = 5;
-const PER_DIRECTORY = 100;
-const plain = { uid: 0, gid: 0, mtimeSec: 0, mtimeNsec: 0 };
-
-/** A tree of empty files, a hundred in each directory, a hundred directories in each. */
-function treeOf(files: number): MergedTree {
-  const tree = new MergedTree();
-  const directory = (parent: number, name: string): number => {
-    const found = tree.lookup(parent, name);
-    if (found) return found.inode;
-    const made = tree.add({ ...plain, mode: S_IFDIR | 0o755 });
-    tree.link(parent, name, made, 0);
-    return made;
-  };
-  for (let i = 0; i < files; i++) {
-    const above = directory(0, `d${Math.floor(i / PER_DIRECTORY / PER_DIRECTORY)}`);
-    const parent = directory(above, `e${Math.floor(i / PER_DIRECTORY) % PER_DIRECTORY}`);
-    tree.link(parent, `f${i % PER_DIRECTORY}`, tree.add({ ...plain, mode: S_IFREG | 0o644 }), 0);
-  }
-  return tree;
-}
-
 const milliseconds = async (work: () => unknown): Promise<number> => {
   const start = performance.now();
   await work();

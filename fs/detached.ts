@@ -17,6 +17,7 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { fromErrorData, PgError, type PgErrorData } from '../mdm/error.ts';
+import { withCodeCache } from '../store/code-cache.ts';
 import type { Roots } from '../store/paths.ts';
 import { siblingModule } from '../store/threads.ts';
 import { unmountPath } from './fuse/device.ts';
@@ -103,8 +104,9 @@ export async function startDetachedMount(options: MountOptions, lockPath: string
   const daemon = fork(fileURLToPath(siblingModule(import.meta.url, './mount-daemon')), [options.label], {
     detached: true,
     cwd: '/',
+    env: withCodeCache(process.env),
     // Little room for new objects before the collector looks: an idle server should take little memory.
-    execArgv: ['--max-semi-space-size=4', '--no-warnings'],
+    execArgv: ['--max-semi-space-size=4', '--expose-gc', '--no-warnings'],
     stdio: ['ignore', log, log, 'ipc'],
   });
   closeSync(log);

@@ -11,6 +11,7 @@ import {
   startTicksOf,
   writeMountRecord,
 } from './detached.ts';
+import { IdleMemory } from './idle-memory.ts';
 import { lockFile } from './log/disk.ts';
 import { type Mount, startMount } from './mount.ts';
 
@@ -50,6 +51,7 @@ async function serve(options: DaemonOptions): Promise<void> {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void mount.unmount(true));
     await answer({ serving: true });
     served = true;
+    new IdleMemory().busy();
     await mount.closed;
     rmSync(mountRecordPath(roots, mountPoint), { force: true });
   } catch (error) {

@@ -18,6 +18,7 @@ import type { ControlChannel } from './control-channel.ts';
 import type { DiskNews, DiskOrder, DiskWorkerData } from './disk-worker.ts';
 import { awaitDevice, becomeWakeable, invalidateAttributes, resendRequests } from './fuse/device.ts';
 import { Server } from './fuse/serve.ts';
+import { IdleMemory } from './idle-memory.ts';
 import type { Log } from './log/log.ts';
 import { describeDamage } from './log/verify.ts';
 import { mountStats } from './mount-stats.ts';
@@ -75,6 +76,7 @@ export class MountWorker {
   private diskWorker: SideThread | undefined;
   private rootWaiters: RootWaiter[] = [];
   private untilLook = 0;
+  private readonly idle = new IdleMemory();
   /** What was asked up to then is committed, and when the rest is due (0: not known yet). */
   private requestsCommitted = 0;
   private commitAt = 0;
@@ -262,7 +264,9 @@ export class MountWorker {
   /** How long the loop may sleep. It looks around when it wakes. */
   private patienceMs(): number {
     this.untilLook = 0;
-    return this.dueInMs();
+    const dueMs = this.dueInMs();
+    const idleMs = this.idle.patienceMs(this.server.answered);
+    return idleMs < 0 ? dueMs : dueMs < 0 ? idleMs : Math.min(dueMs, idleMs);
   }
 
   /** Begins what is due beside the requests. A log that fails says so where it is written. */

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { withCodeCache } from '../store/code-cache.ts';
 import { siblingModule } from '../store/threads.ts';
 import type { ToHolder, ToServer } from './control.ts';
 
 /** Little room for new objects before the collector looks: an idle server should take little memory, a busy one lose no speed. */
-const NODE_OPTIONS = ['--max-semi-space-size=4', '--no-warnings'];
+const NODE_OPTIONS = ['--max-semi-space-size=4', '--expose-gc', '--no-warnings'];
 
 /** A program that serves mounts: this one's own, unless a newer pg brought another. */
 export interface ServerProgram {
@@ -38,6 +39,7 @@ export class ServerProcess {
     this.child = spawn(program.node, [...NODE_OPTIONS, program.script], {
       stdio: ['ignore', 2, 2, 'pipe', ...inherited],
       cwd: '/',
+      env: withCodeCache(process.env),
     });
     this.pid = this.child.pid ?? 0;
     this.socket = this.child.stdio[3] as Socket;

@@ -3,6 +3,7 @@ import { closeSync, mkdirSync, openSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { withCodeCache } from '../store/code-cache.ts';
 import type { Roots } from '../store/paths.ts';
 import { siblingModule } from '../store/threads.ts';
 import { ControlClient } from './control.ts';
@@ -10,7 +11,7 @@ import { ControlClient } from './control.ts';
 const MESSAGES_MAX_BYTES = 1 << 20;
 
 /** Little room for new objects before the collector looks: an idle container's shim should take little memory. */
-const NODE_OPTIONS = ['--max-semi-space-size=4', '--no-warnings'];
+const NODE_OPTIONS = ['--max-semi-space-size=4', '--expose-gc', '--no-warnings'];
 
 /**
  * Starts a shim process, which waits for a `start` request and ends if the connection is closed without one. So it may be started
@@ -26,6 +27,7 @@ export function spawnShim(roots: Roots): ControlClient {
       stdio: ['ignore', log, log, 'pipe'],
       detached: true,
       cwd: '/',
+      env: withCodeCache(process.env),
     });
     child.unref();
     const socket = child.stdio[3] as Socket;

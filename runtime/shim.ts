@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';
+import { IdleMemory } from '../fs/idle-memory.ts';
 import { prepareMount } from '../fs/mount.ts';
 import { PgError, toErrorData } from '../mdm/error.ts';
 import { exitWithoutTeardown } from '../store/end-process.ts';
@@ -39,6 +40,7 @@ const REQUEST_MAX_BYTES = 1 << 24;
 const REFUSAL_LINGER_MS = 2000;
 
 const trace = new Trace();
+const idle = new IdleMemory();
 let container: RunningContainer | undefined;
 /** A container has been taken on: when it ends this process ends, even if it never came to run. */
 let lives = false;
@@ -77,6 +79,7 @@ class Connection {
       const request = parseRequest(line);
       op = request.op;
       const { result, after } = await this.perform(request);
+      idle.busy();
       this.socket.write(`${JSON.stringify({ ok: true, result: result ?? null })}\n`);
       after?.();
     } catch (error) {

@@ -11,7 +11,7 @@ import { SectorFile } from './sector.ts';
 const AHEAD = 4;
 /** A read that starts this near to where the last one ended goes on with it: the kernel asks for pieces of a run a little out of order. */
 const SEQUENTIAL_BYTES = 1 << 20;
-/** Sector files kept open by one thread: each costs a descriptor and 12 KiB. */
+/** Sector files kept open by one thread: each costs a descriptor and 4 KiB. */
 const OPEN_SECTORS = 256;
 /** Unpacked blocks of 64 KiB kept by one thread: 4 MiB. Small files lie in them as they lay in the layer, and are read in such an order. */
 const KEPT_UNITS = 64;

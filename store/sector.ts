@@ -171,6 +171,9 @@ export function usedBytes(sector: Uint8Array): number {
   return used;
 }
 
+/** Room for a read's first and last block, of which only a part is wanted: of use within one read, by whichever file. */
+const EDGES = Buffer.allocUnsafeSlow(2 * BLOCK_BYTES);
+
 /** Sector files opened so far by this thread: their numbers tell their blocks apart in the cache. */
 let opened = 0;
 
@@ -185,7 +188,6 @@ export class SectorFile {
   /** Read with the first block, not at open: a file that was opened to be read ahead makes nobody wait. */
   private table: Uint32Array | undefined;
   private head: PackedUnit[] | undefined;
-  private readonly edges = Buffer.allocUnsafeSlow(2 * BLOCK_BYTES);
 
   /** `units`: where unpacked blocks are kept. MISSING_SECTOR if the file is not there. */
   constructor(path: string, root: Uint8Array, units: UnitCache) {
@@ -275,24 +277,24 @@ export class SectorFile {
       this.readFully(into, at, whole, offset);
       this.check(into, at, first, blocks);
     } else if (blocks <= 2) {
-      this.readFully(this.edges, 0, whole, first * BLOCK_BYTES);
-      this.check(this.edges, 0, first, blocks);
-      this.edges.copy(into, at, head, head + length);
+      this.readFully(EDGES, 0, whole, first * BLOCK_BYTES);
+      this.check(EDGES, 0, first, blocks);
+      EDGES.copy(into, at, head, head + length);
     } else {
       this.readEdged(into, at, offset, length, first, blocks);
     }
   }
 
   /**
-   * Three or more blocks whose first or last is wanted in part: those go through `edges`, the rest straight to `into`,
+   * Three or more blocks whose first or last is wanted in part: those go through EDGES, the rest straight to `into`,
    * in one system call.
    */
   private readEdged(into: Uint8Array, at: number, offset: number, length: number, first: number, blocks: number): void {
     const head = offset - first * BLOCK_BYTES;
     const headBytes = head === 0 ? 0 : BLOCK_BYTES - head;
     const tailBytes = (offset + length) % BLOCK_BYTES;
-    const headBlock = this.edges.subarray(0, head === 0 ? 0 : BLOCK_BYTES);
-    const tailBlock = this.edges.subarray(BLOCK_BYTES, tailBytes === 0 ? BLOCK_BYTES : 2 * BLOCK_BYTES);
+    const headBlock = EDGES.subarray(0, head === 0 ? 0 : BLOCK_BYTES);
+    const tailBlock = EDGES.subarray(BLOCK_BYTES, tailBytes === 0 ? BLOCK_BYTES : 2 * BLOCK_BYTES);
     const middle = into.subarray(at + headBytes, at + length - tailBytes);
     const parts = [headBlock, middle, tailBlock].filter((part) => part.length > 0);
     let got: number;

@@ -26,6 +26,8 @@ export class Server {
   private readonly request = new Request();
   private readonly reply = new Reply();
   private readonly operations: readonly Operation[];
+  /** Requests that were answered, or will be by somebody else. */
+  answered = 0;
   /** A request that another process did and may not have answered. */
   private readonly done: LastRequest | undefined;
 
@@ -88,6 +90,7 @@ export class Server {
     const { opcode, uniqueHigh } = request;
     const inHand = session.view.request;
     let result: number;
+    this.answered++;
     if (opcode < OPCODE_COUNT) session.counts[opcode]!++;
     inHand.low = request.uniqueLow;
     inHand.high = (uniqueHigh & ~UNIQUE_RESEND_HIGH) >>> 0;
