@@ -1,6 +1,7 @@
 import { Command, Flags } from '@oclif/core';
 import { isPgError, PgError } from '../mdm/error.ts';
 import { visible } from '../mdm/visible.ts';
+import { trustIndex } from '../store/index-check.ts';
 import { resolveRoots, type Roots } from '../store/paths.ts';
 import { EXIT_ENGINE } from './exit-codes.ts';
 
@@ -20,9 +21,14 @@ export abstract class PgCommand extends Command {
   /** Where errors go instead of stderr, as words: commands that write events set it. */
   protected errorEvents: ((error: { code?: string; message: string; hint?: string }) => void) | undefined;
 
-  /** The directories that this call works in. */
+  /** It looks itself whether the index is whole. */
+  protected readonly looksAtIndex: boolean = false;
+
+  /** The directories that this call works in. CORRUPT_INDEX when another call has died and the index is damaged. */
   protected roots(flags: { root?: string | undefined }): Roots {
-    return resolveRoots(flags.root, process.env, process.getuid?.() ?? 0);
+    const roots = resolveRoots(flags.root, process.env, process.getuid?.() ?? 0);
+    if (!this.looksAtIndex) trustIndex(roots);
+    return roots;
   }
 
   protected override async catch(

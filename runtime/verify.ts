@@ -5,7 +5,7 @@ import { TreeCheck, type TreeDamage } from '../layers/tree-check.ts';
 import { PgError } from '../mdm/error.ts';
 import { SECTOR_BYTES } from '../mdm/merkle.ts';
 import { contentKey } from '../store/content.ts';
-import { indexDamage } from '../store/index-check.ts';
+import { corruptIndex, indexDamage } from '../store/index-check.ts';
 import type { Roots } from '../store/paths.ts';
 import { SectorPool } from '../store/sector-pool.ts';
 import { openStore, type Store } from '../store/store.ts';
@@ -36,11 +36,7 @@ interface Targets {
 /** Opens the store for `action`, once it is known that reading its index ends no process. CORRUPT_INDEX. */
 export async function withCheckedStore<T>(roots: Roots, action: (store: Store) => Promise<T>): Promise<T> {
   const damage = await indexDamage(roots);
-  if (damage !== undefined) {
-    throw new PgError('CORRUPT_INDEX', `the index is damaged: ${damage}`, {
-      hint: 'stop everything that uses the store, then: pg verify --rebuild',
-    });
-  }
+  if (damage !== undefined) throw corruptIndex(damage);
   const store = openStore(roots);
   try {
     return await action(store);

@@ -1,9 +1,11 @@
-import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isPgError, PgError } from '../mdm/error.ts';
 import { type Index, openIndex } from './index-db.ts';
 import { indexDir, type Roots } from './paths.ts';
+import { startTicksOf } from './lease.ts';
 import { syncDirectory } from './sector.ts';
 import { siblingModule } from './threads.ts';
 
@@ -24,17 +26,70 @@ const copyDir = (roots: Roots): string => join(indexDir(roots), 'copy');
  */
 export async function indexDamage(roots: Roots, directory = indexDir(roots)): Promise<string | undefined> {
   if (!existsSync(join(directory, 'data.mdb'))) return undefined;
-  const probe = spawn(
-    process.execPath,
-    ['--no-warnings', fileURLToPath(siblingModule(import.meta.url, './index-probe')), JSON.stringify(roots), directory],
-    { stdio: ['ignore', 'pipe', 'pipe'], cwd: '/' },
-  );
-  const [output, errors] = await Promise.all([text(probe.stdout), text(probe.stderr), ended(probe)]);
-  const signal = probe.signalCode;
+  const probe = spawn(process.execPath, probeWords(roots, directory), { stdio: ['ignore', 'pipe', 'pipe'], cwd: '/' });
+  const [stdout, stderr] = await Promise.all([text(probe.stdout), text(probe.stderr), ended(probe)]);
+  return judge({ signal: probe.signalCode, status: probe.exitCode, stdout, stderr }, directory);
+}
+
+/**
+ * For a command that is about to trust the index: when one that used it before has died (a signal, a crash of the machine), it is looked at as `indexDamage` does, which takes 0.3 s.
+ * A file in `index/using`, named by process number and start, says that a command has begun; its end takes it away. CORRUPT_INDEX: then the word of the dead one stays, so that
+ * every command says so until the index is made anew.
+ */
+export function trustIndex(roots: Roots): void {
+  const directory = indexDir(roots);
+  if (!existsSync(join(directory, 'data.mdb'))) return;
+  const using = join(directory, 'using');
+  try {
+    mkdirSync(using, { recursive: true, mode: 0o700 });
+    const dead = readdirSync(using).filter((name) => !isAlive(name));
+    if (dead.length > 0) {
+      const words = probeWords(roots, directory);
+      const damage = judge(spawnSync(process.execPath, words, { encoding: 'utf8', cwd: '/' }), directory);
+      if (damage !== undefined) throw corruptIndex(damage);
+    }
+    for (const name of dead) rmSync(join(using, name), { force: true });
+    const own = join(using, `${process.pid}.${startTicksOf(process.pid) ?? ''}`);
+    closeSync(openSync(own, 'w', 0o600));
+    process.once('exit', () => rmSync(own, { force: true }));
+  } catch (error) {
+    // A disk that is full or read-only, a user who may not write there: what is to be said of that, the store says.
+    if (isPgError(error)) throw error;
+  }
+}
+
+/** PgError('CORRUPT_INDEX'). */
+export function corruptIndex(damage: string): PgError {
+  return new PgError('CORRUPT_INDEX', `the index is damaged: ${damage}`, {
+    hint: 'stop everything that uses the store, then: pg verify --rebuild',
+  });
+}
+
+function isAlive(name: string): boolean {
+  const [pid, ticks] = name.split('.');
+  return startTicksOf(Number(pid)) === ticks;
+}
+
+const probeWords = (roots: Roots, directory: string): string[] => [
+  '--no-warnings',
+  fileURLToPath(siblingModule(import.meta.url, './index-probe')),
+  JSON.stringify(roots),
+  directory,
+];
+
+/** How a probe ended. */
+interface Probed {
+  signal: NodeJS.Signals | null;
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function judge({ signal, status, stdout, stderr }: Probed, directory: string): string | undefined {
   if (signal !== null) return `reading it ends in ${signal}`;
-  if (probe.exitCode !== 0)
-    return /\w*Error: (.*)/.exec(errors)?.[1] ?? (errors.trim().split('\n').at(-1) || 'it cannot be read');
-  const { problems } = JSON.parse(output) as ProbeReport;
+  if (status !== 0)
+    return /\w*Error: (.*)/.exec(stderr)?.[1] ?? (stderr.trim().split('\n').at(-1) || 'it cannot be read');
+  const { problems } = JSON.parse(stdout) as ProbeReport;
   return problems.length > 0 ? problems.join('; ') : metaDamage(join(directory, 'data.mdb'));
 }
 

@@ -35,7 +35,7 @@ export interface LeaseRecord {
  * Start time of a process (proc(5): field 22 of stat, counted after the parenthesised name), or undefined if there is
  * none.
  */
-function startTicksOf(pid: number): string | undefined {
+export function startTicksOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];

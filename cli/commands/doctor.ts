@@ -9,6 +9,8 @@ export default class Doctor extends PgCommand {
     format: Flags.string({ description: 'how to show it', options: ['table', 'json'], default: 'table' }),
   };
 
+  protected override readonly looksAtIndex = true;
+
   async run(): Promise<void> {
     const { flags } = await this.parse(Doctor);
     const findings = await examine(this.roots(flags));

@@ -44,6 +44,8 @@ copy was made must be imported again. Nothing else may be using the store.`;
   };
   static override strict = false;
 
+  protected override readonly looksAtIndex = true;
+
   async run(): Promise<void> {
     const { argv, flags } = await this.parse(Verify);
     const roots = this.roots(flags);
@@ -60,7 +62,9 @@ copy was made must be imported again. Nothing else may be using the store.`;
           ? 'there was no copy of the index: images must be imported again'
           : `the index is as it was on ${copiedAt.toISOString()}`,
       );
-      say(`${many(sectors, 'sector')} that it did not have entered; the damaged index is ${aside}`);
+      say(
+        `${many(sectors, 'sector')} that it did not have ${sectors === 1 ? 'is' : 'are'} entered; the damaged index is ${aside}`,
+      );
       for (const path of damaged) say(`not entered: ${path} is damaged`);
     }
     const isDamaged = await withCheckedStore(roots, async (store) => {

@@ -76,6 +76,14 @@ describe('pg verify', function () {
     const file = readFileSync(path);
     for (let page = 2; page * 4096 < file.length; page++) file.fill(0xff, page * 4096 + 8, page * 4096 + 64);
     writeFileSync(path, file);
+    // As it is left by a command that the damage ends: the next ones say what is wrong instead of dying of it, too.
+    const dead = join(dir, 'pg/index/using/1.0');
+    writeFileSync(dead, '');
+    for (const words of [['images'], ['images'], ['df']]) {
+      const { code, err } = pg(...words);
+      assert.equal(code, 125);
+      assert.match(err, /^pg: the index is damaged: .*\n +stop everything .* pg verify --rebuild\n$/);
+    }
     const { code, err } = pg('verify');
     assert.deepEqual(
       [code, /^pg: the index is damaged: .*\n +stop everything .* pg verify --rebuild\n$/.test(err)],
@@ -86,5 +94,6 @@ describe('pg verify', function () {
     assert.equal(rebuilt, 0);
     assert.match(out, /^the index is as it was on .*\n0 sectors that it did not have/);
     assert.match(pg('images').out, /^one .*\ntwo |^two .*\none /m);
+    assert.deepEqual(readdirSync(join(dir, 'pg/index/using')), []);
   });
 });
