@@ -1,7 +1,8 @@
 import { PgError } from '../mdm/error.ts';
 import type { Store } from '../store/store.ts';
-import type { ImageRecord } from './images.ts';
+import { type ImageRecord, loadImage, removeImage } from './images.ts';
 import { bringImage, checkedName, describeSource, type ImportCounts, type ImportOptions, NO_COUNTS } from './import.ts';
+import { isPinned } from './pins.ts';
 import { digestName, type IndexPart, putIndex } from './indexes.ts';
 import { openSource } from './transport/open.ts';
 import { hostPlatform, platformFitness } from './transport/platform.ts';
@@ -23,7 +24,8 @@ export interface ImportedIndex {
 
 /**
  * Brings all images that an index lists, and the index. The name is the image's that fits this machine best (else the first's); each is
- * also called `repository@digest`. Images come one after another, each wholly or not at all; the name and the index when all are there.
+ * also called `repository@digest`. All come, or none: images are brought one after another, and those that this call brought go again when a later one fails (what they are made of stays
+ * until the store collects it: to try again costs little).
  * What is no image (an attestation) is kept as it came. PgError `NOT_AN_INDEX`, `NAME_NEEDED`, and as importImage.
  */
 export async function importIndex(store: Store, text: string, options: ImportOptions): Promise<ImportedIndex> {
@@ -56,6 +58,7 @@ async function importIndexFrom(store: Store, source: ImageSource, options: Impor
   const images: ImageRecord[] = [];
   const parts: IndexPart[] = [];
   const counts = { ...NO_COUNTS };
+  const undo: (() => void)[] = [];
   const writer = store.writer('import of an index');
   try {
     for (const part of index.parts) {
@@ -68,7 +71,10 @@ async function importIndexFrom(store: Store, source: ImageSource, options: Impor
         continue;
       }
       const document = part.image.manifest!;
-      const brought = await bringImage(store, source, part.image, [digestName(name, document.digest)], options);
+      const ownName = digestName(name, document.digest);
+      const wasNamed = store.table('names').has(ownName);
+      const brought = await bringImage(store, source, part.image, [ownName], options);
+      if (!wasNamed) undo.push(() => forget(store, brought.image.id, ownName, brought.alreadyPresent));
       for (const key of Object.keys(counts) as (keyof ImportCounts)[]) counts[key] += brought.counts[key];
       images.push(brought.image);
       parts.push({ kind: 'image', document, image: brought.image.id });
@@ -80,9 +86,21 @@ async function importIndexFrom(store: Store, source: ImageSource, options: Impor
     });
   } catch (error) {
     await writer.abort();
+    for (const step of undo) step();
     throw error;
   }
   return { digest: index.document.digest, name, took: describeSource(source), images, counts };
+}
+
+/** Takes the name away that an image got, and the image, if it was not there before and has got no other name meanwhile. */
+function forget(store: Store, id: string, name: string, wasHere: boolean): void {
+  store.transaction(() => {
+    if (store.table('names').get(name)?.toString() !== id) return;
+    const image = loadImage(store, id);
+    const isOnlyName = image !== undefined && image.names.length + image.digests.length === 1;
+    if (wasHere || !isOnlyName || isPinned(store, id)) store.table('names').remove(name);
+    else removeImage(store, name, () => []);
+  });
 }
 
 async function keepBlobs(

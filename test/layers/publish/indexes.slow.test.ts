@@ -1,6 +1,6 @@
 /** Images of several platforms under one name: in and out again, the index as it was. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { exportIndex } from '../../../layers/export.ts';
 import { findImage, listImages, removeImage } from '../../../layers/images.ts';
@@ -151,6 +151,24 @@ describe('indexes, in and out', function () {
       images.map(({ configDigest }) => configDigest),
     );
     await fresh.remove();
+  });
+
+  it('comes whole or not at all: when its second image is damaged the first goes again, unless it was here before', async () => {
+    const blob = join(dir, 'in/blobs', images[1]!.layers[0]!.digest.replace(':', '/'));
+    const bytes = readFileSync(blob);
+    writeFileSync(blob, Buffer.alloc(bytes.length));
+    const tables = () =>
+      ['images', 'names', 'layers', 'indexes', 'blobs'].flatMap((name) => [...store.table(name).keys()]);
+    await failure(() => importIndex(store, `oci:${dir}/in`, { name: 'multi' }), 'DIGEST_MISMATCH');
+    assert.deepEqual(tables(), []);
+    writeLayout(join(dir, 'one'), images[0]!, 'x');
+    await importImage(store, `oci:${dir}/one:x`, { name: 'mine' });
+    const before = tables();
+    await failure(() => importIndex(store, `oci:${dir}/in`, { name: 'multi' }), 'DIGEST_MISMATCH');
+    assert.deepEqual(tables(), before);
+    writeFileSync(blob, bytes);
+    await importIndex(store, `oci:${dir}/in`, { name: 'multi' });
+    assert.equal(listImages(store).length, 2);
   });
 
   it('says what is none, and what cannot hold one', async () => {
