@@ -1,15 +1,15 @@
 /** Import of an archive: pg against docker load and podman load, the same file, on the same disk, in turn. */
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { imageArchive, IMAGE_CACHE } from '../examples/images/build.ts';
 import { HOME, machine, median, PG, podmanIn, run, scratch, seconds, startDocker, table } from './engines.ts';
+import { archiveOf, nextVersion } from './versions.ts';
 
 const ROUNDS = Number(process.env['ROUNDS'] ?? 3);
 
 /** A docker-archive of about 1.26 GB: this machine's own /usr as one layer, cut off at that size. Made once. */
-async function bigArchive(): Promise<string> {
+function bigArchive(): string {
   const archive = join(IMAGE_CACHE, 'big.docker.tar');
   if (existsSync(archive)) return archive;
   const work = scratch('big');
@@ -30,22 +30,8 @@ async function bigArchive(): Promise<string> {
     stdio: ['ignore', 'ignore', 'ignore'],
     cwd: '/',
   });
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(layer, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  const config = JSON.stringify({
-    created: '2024-01-01T00:00:00Z',
-    architecture: 'amd64',
-    os: 'linux',
-    config: { Cmd: ['true'] },
-    rootfs: { type: 'layers', diff_ids: [`sha256:${hash.digest('hex')}`] },
-  });
-  const name = `${createHash('sha256').update(config).digest('hex')}.json`;
-  writeFileSync(join(work.dir, name), config);
-  writeFileSync(
-    join(work.dir, 'manifest.json'),
-    JSON.stringify([{ Config: name, RepoTags: ['big:latest'], Layers: ['layer.tar'] }]),
-  );
-  execFileSync('tar', ['-C', work.dir, '-cf', archive, 'manifest.json', name, 'layer.tar']);
+  archiveOf('big:latest', [layer], join(work.dir, 'big.docker.tar'));
+  copyFileSync(join(work.dir, 'big.docker.tar'), archive);
   work.clean();
   return archive;
 }
@@ -105,12 +91,45 @@ async function compare(label: string, archive: string, imageName: string, rows: 
   ]);
 }
 
+/** What the next version of the big image costs whoever has the first. */
+function compareVersions(archive: string, rows: string[][]): void {
+  const work = scratch('versions');
+  const root = join(work.dir, 'pg');
+  try {
+    run('tar', ['-C', work.dir, '-xf', archive, 'layer.tar']);
+    const next = nextVersion(join(work.dir, 'layer.tar'), work.dir);
+    const bring = (path: string): number =>
+      seconds(() => run(PG, ['import', `docker-archive:${path}`], { PG_ROOT: root, PG_HOUSEKEEPING: 'off' }));
+    for (const [label, path] of [
+      ['the layer anew', next.whole],
+      ['a second layer', next.above],
+    ] as const) {
+      const times: Record<'first' | 'next', number[]> = { first: [], next: [] };
+      for (let i = 0; i < ROUNDS; i++) {
+        rmSync(root, { recursive: true, force: true });
+        mkdirSync(root);
+        times.first.push(bring(archive));
+        times.next.push(bring(path));
+      }
+      const [first, then] = [median(times.first), median(times.next)];
+      rows.push([label, `${first.toFixed(2)} s`, `${then.toFixed(2)} s`, `${(then / first).toFixed(2)} x`]);
+    }
+  } finally {
+    work.clean();
+  }
+}
+
+/** Which of the tables are wanted: all of them, or those that PARTS names. */
+const parts = new Set((process.env['PARTS'] ?? 'small,big,versions').split(','));
 const rows: string[][] = [];
 process.stdout.write(`${machine()}; medians of ${ROUNDS}; ${HOME === process.cwd() ? '' : HOME}\n`);
-await compare('small (postgres, 3 layers)', smallArchive(), 'postgres:latest', rows);
-await compare('big (one layer of /usr)', await bigArchive(), 'big:latest', rows);
+if (parts.has('small')) await compare('small (postgres, 3 layers)', smallArchive(), 'postgres:latest', rows);
+if (parts.has('big')) await compare('big (one layer of /usr)', bigArchive(), 'big:latest', rows);
 table(
   'Import of a docker-archive',
   ['image', 'size', 'pg', 'docker load', 'podman load', 'pg / faster of them', 'pg, already present'],
   rows,
 );
+const versions: string[][] = [];
+if (parts.has('versions')) compareVersions(bigArchive(), versions);
+table('Import of a version of which 5 % are new (big)', ['as', 'the first', 'the next', 'next / first'], versions);

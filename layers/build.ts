@@ -66,6 +66,7 @@ class NodeWriter {
 /** The hard-link groups by row: numbered by the place of their first name in preorder, identified by its path. */
 function findGroups(tree: MergedTree): Map<number, LinkGroup> {
   const groups = new Map<number, LinkGroup>();
+  if (!tree.hasHardLinks()) return groups;
   const taken = new Set<number>();
   let ino = 0;
   const visit = (row: number, path: string): void => {

@@ -109,6 +109,12 @@ export class MergedTree {
     return this.#numbers[row * 6 + 5]!;
   }
 
+  /** Whether any file has more than one name. */
+  hasHardLinks(): boolean {
+    for (let row = 0; row < this.#rows; row++) if (this.names(row) > 1) return true;
+    return false;
+  }
+
   setDevice(row: number, rdev: number): void {
     this.#numbers[row * 6 + 4] = rdev;
   }

@@ -16,9 +16,12 @@ const APART_BYTES = 32_768;
 /** Numbers that tell of one anchor: its position, and the CRC-32 of the first and of the second half of its window. */
 export const ANCHOR_NUMBERS = 3;
 
+/** One for all: of thousands, each would cross from thread to thread for itself. */
+const NONE = new Uint32Array(0);
+
 /** The anchors of the content that lies in the kernel's input from `offset` on; positions are counted from its beginning. Fewer than ANCHORED_BYTES have none. */
 export function anchorsOfInput(input: Uint8Array, offset: number, length: number): Uint32Array {
-  if (length < ANCHORED_BYTES) return new Uint32Array(0);
+  if (length < ANCHORED_BYTES) return NONE;
   const found = inputAnchors(offset, offset + length - WINDOW_BYTES, APART_BYTES, BELOW);
   const anchors = new Uint32Array(found.length * ANCHOR_NUMBERS);
   found.forEach((at, i) => {

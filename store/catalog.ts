@@ -140,11 +140,21 @@ export class Catalog {
    * `putSector` of what is new: MISSING_SECTOR if the content would lie in a sector that is not here.
    */
   putContent(key: Buffer, extents: readonly Extent[]): void {
-    if (this.claimContent(key)) return;
-    for (const { sector } of extents) {
-      if (this.claimSector(sector)) continue;
-      throw new PgError('MISSING_SECTOR', `sector ${Buffer.from(sector).toString('hex')} is not in the store`);
+    this.putContents([{ key, extents }]);
+  }
+
+  /** As `putContent` of each. */
+  putContents(contents: readonly { readonly key: Buffer; readonly extents: readonly Extent[] }[]): void {
+    const claimed = new Set<Uint8Array>();
+    for (const { key, extents } of contents) {
+      if (this.claimContent(key)) continue;
+      for (const { sector } of extents) {
+        if (claimed.has(sector)) continue;
+        if (!this.claimSector(sector))
+          throw new PgError('MISSING_SECTOR', `sector ${Buffer.from(sector).toString('hex')} is not in the store`);
+        claimed.add(sector);
+      }
+      this.contents.put(key, encodeExtents(extents));
     }
-    this.contents.put(key, encodeExtents(extents));
   }
 }

@@ -56,6 +56,9 @@ export interface ItemOwner {
   itemHashed(item: Item): void;
 }
 
+/** Contents of a pack: each takes a kilobyte of memory until its sector is written. More of them in 4 MiB would be smaller than two themselves. */
+const ITEMS_MAX = 2048;
+
 const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
 
 /**
@@ -86,6 +89,7 @@ export class Pack {
   /** Gives `item` its place; false if there is none. */
   place(item: Item): boolean {
     assert.ok(item.size > 0 && item.size <= SECTOR_BYTES);
+    if (this.items.length === ITEMS_MAX) return false;
     const offset = this.find(item.size);
     if (offset === undefined) return false;
     item.offset = offset;

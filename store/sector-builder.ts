@@ -10,6 +10,7 @@ import { sectorKey } from './content-reader.ts';
 import type { Index } from './index-db.ts';
 import type { Lease } from './lease.ts';
 import { type Item, Pack, Slot } from './packer.ts';
+import { type PlacedContent, PlacedContents } from './placed.ts';
 import { Reuse, TOLERATED_BYTES } from './reuse.ts';
 import { SectorPool, type SectorResult } from './sector-pool.ts';
 import { Settler } from './settler.ts';
@@ -19,6 +20,10 @@ import type { ContentSink, WriterStats } from './writer.ts';
 const SLOTS = Math.min(12, 2 * availableParallelism() + 4);
 /** Packs that take small contents at one time: what does not fit into one may fit into the other. */
 const OPEN_PACKS = 2;
+/** Contents whose places are not written down yet, before it is looked which of them can be. */
+const UNPLACED = 8192;
+/** Contents that one transaction of the index records: its changed pages are in memory until it ends. */
+const RECORDED_AT_ONCE = 65_536;
 
 /** Where a store keeps its sector files. */
 export interface SectorPlaces {
@@ -48,7 +53,9 @@ export class SectorBuilder {
   private busy = 0;
   private readonly idle: (() => void)[] = [];
 
-  /** What `finish` will record, by key. */
+  /** What `finish` will record: contents whose places are decided, and by key the others. */
+  private readonly placed = new PlacedContents();
+  private lookAt = UNPLACED;
   private readonly contents = new Map<string, { key: Buffer; items: readonly Item[] }>();
   private readonly foreign: { ref: ContentRef; extents: readonly Extent[] }[] = [];
   private readonly sectors = new Map<string, { root: Uint8Array; used: number; form: SectorForm }>();
@@ -111,7 +118,8 @@ export class SectorBuilder {
   private remember(ref: ContentRef, items: readonly Item[]): void {
     const key = contentKey(ref);
     const name = key.toString('latin1');
-    if (!this.contents.has(name) && !this.catalog.claimContent(key)) this.contents.set(name, { key, items });
+    if (this.contents.has(name) || this.placed.has(key) || this.catalog.claimContent(key)) return;
+    this.contents.set(name, { key, items });
   }
 
   // --- room for items ---
@@ -204,6 +212,7 @@ export class SectorBuilder {
       const rest = await this.reuse.find(pack, fresh);
       this.stats.knownBytes += bytesOf(fresh) - bytesOf(rest);
       await this.store(pack, rest, result.root);
+      if (this.contents.size >= this.lookAt) this.writeDown();
     } catch (error) {
       this.failed(error as Error);
     }
@@ -240,7 +249,9 @@ export class SectorBuilder {
       if (result.zero[i]) item.extents = [{ sector: ZERO_SECTOR_ROOT, offset: 0, length: item.size }];
       else if (twin) item.twin = twin;
       else {
-        const known = item.size === SECTOR_BYTES ? this.knownSector(root) : this.catalog.claimContent(key);
+        const known =
+          this.placed.find(key) ??
+          (item.size === SECTOR_BYTES ? this.knownSector(root) : this.catalog.claimContent(key));
         if (known) item.extents = known;
         else this.fresh.set(name, item);
       }
@@ -248,6 +259,17 @@ export class SectorBuilder {
       item.owner.itemHashed(item);
     });
     return pack.items.filter((item) => !item.extents && !item.twin);
+  }
+
+  /** Keeps of the contents whose places are decided no more than those. */
+  private writeDown(): void {
+    for (const [name, { key, items }] of this.contents) {
+      if (!items.every(isPlaced)) continue;
+      this.placed.add(key, extentsOf(items));
+      this.contents.delete(name);
+      this.fresh.delete(name);
+    }
+    this.lookAt = Math.max(UNPLACED, 2 * this.contents.size);
   }
 
   private knownSector(root: Uint8Array): Extent[] | undefined {
@@ -367,10 +389,25 @@ export class SectorBuilder {
       this.places.pathOf,
     );
     await this.settler.syncNames();
-    this.index.transaction(() => {
+    this.writeDown();
+    assert.equal(this.contents.size, 0, 'every content has its place');
+    const sectors = (): void => {
       for (const { root, used, form } of this.sectors.values()) this.catalog.putSector(root, { used, form });
       this.reuse.record();
-      for (const { key, items } of this.contents.values()) this.catalog.putContent(key, extentsOf(items));
+    };
+    // Contents of which nobody knows are no harm: the lease keeps them until the last transaction.
+    const isLarge = this.placed.size > RECORDED_AT_ONCE;
+    if (isLarge) this.index.transaction(sectors);
+    let left = this.placed.size;
+    let last: PlacedContent[] = [];
+    for (const batch of this.placed.inOrder(RECORDED_AT_ONCE)) {
+      left -= batch.length;
+      if (left > 0) this.index.transaction(() => this.catalog.putContents(batch));
+      else last = batch;
+    }
+    this.index.transaction(() => {
+      if (!isLarge) sectors();
+      this.catalog.putContents(last);
       for (const { ref, extents } of this.foreign) {
         if (ref.size > 0) this.catalog.putContent(contentKey(ref), mergeHoles(extents));
       }
@@ -394,6 +431,11 @@ function bytesOf(items: readonly Item[]): number {
 
 function extentsOf(items: readonly Item[]): Extent[] {
   return mergeHoles(items.flatMap(placesOf));
+}
+
+function isPlaced(item: Item): boolean {
+  const { extents, parts } = item.twin ?? item;
+  return parts === undefined ? extents !== undefined : parts.every((part) => !('owner' in part) || isPlaced(part));
 }
 
 function placesOf(item: Item): readonly Extent[] {

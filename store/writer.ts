@@ -221,7 +221,8 @@ export class ContentWriter {
 
   /**
    * Seals the last sector, syncs, and makes everything visible in one durable transaction; `also` runs in the same
-   * transaction, for records that refer to the contents: all or nothing. Throws what went wrong on the way (DISK_FULL
+   * transaction, for records that refer to the contents: all or nothing. Of more than 65,536 contents most are recorded in transactions before that, and are
+   * the collector's where the last one fails. Throws what went wrong on the way (DISK_FULL
    * ...); then the writer has been aborted.
    */
   async finish(also?: () => void): Promise<void> {
