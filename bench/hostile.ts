@@ -1,7 +1,7 @@
 // What pg, podman (vfs) and umoci make of layers that are hard to lay over one another (test/layers/cases.ts): a row for each on which they do not agree. skopeo copies blobs and looks
 // into none of them. Not a test: what the others do is theirs. `scripts/with-node --no-warnings bench/hostile.ts`, as root.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openTree } from '../layers/tree.ts';
 import { importImage } from '../layers/import.ts';
@@ -33,7 +33,9 @@ const short = (listing: string[]): string[] =>
     return [fields[0], Number.parseInt(fields[1]!, 8) >> 12, fields[5], fields[6], fields[7]].join(' ');
   });
 
-const dir = mkdtempSync('/var/tmp/pg-hostile-');
+// podman takes the path for a name, which must be lower case.
+const dir = `/var/tmp/pg-hostile-${process.pid}`;
+mkdirSync(dir);
 const rows: string[] = [];
 let same = 0;
 for (const [i, [name, { layers }]] of Object.entries(CASES).entries()) {

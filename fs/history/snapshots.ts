@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { PgError } from '../../mdm/error.ts';
-import { hex32, listOf, number, oneOf, shaped, text, uint } from '../../store/shape.ts';
+import { listOf, number, oneOf, shaped, text, uint } from '../../store/shape.ts';
 import type { Store } from '../../store/store.ts';
 import { closeLog, openToRead } from '../log/bases.ts';
 import { replaceFile, syncDirectory } from '../log/disk.ts';
@@ -32,7 +32,7 @@ interface IndexFile {
 
 const INDEX = shaped({
   version: oneOf(1),
-  snapshots: listOf(shaped({ name: text, size: uint, root: hex32, ms: number, createdMs: number })),
+  snapshots: listOf(shaped({ name: text, size: uint, root: text, ms: number, createdMs: number })),
 });
 
 /** Directory of the states themselves: a file each, in the form of a checkpoint, named as the snapshot. */

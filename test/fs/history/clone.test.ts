@@ -18,7 +18,7 @@ import { RootsFile } from '../../../fs/log/roots.ts';
 import { verifyLog } from '../../../fs/log/verify.ts';
 import { openView } from '../../../fs/view/open-view.ts';
 import type { View } from '../../../fs/view/view.ts';
-import { Fixture, listNames, readWhole, ROOT_CALLER } from '../view/fixture.ts';
+import { type Fixture, listNames, readWhole, ROOT_CALLER, useFixture } from '../view/fixture.ts';
 
 const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 320);
 const SECTOR = 4 << 20;
@@ -37,21 +37,17 @@ interface Branch {
 
 describe('clones of logs', () => {
   let fixture: Fixture;
-  let logs = 0;
-  before(async () => {
-    fixture = new Fixture();
-    await fixture.image([{ path: 'image', kind: 'file', mode: 0o644, data: Buffer.from('of the image') }]);
-  });
-  after(() => fixture.remove());
-
-  const dirOf = (name: string): string => join(fixture.dir, name);
+  const { fresh, dirOf } = useFixture(
+    [{ path: 'image', kind: 'file', mode: 0o644, data: Buffer.from('of the image') }],
+    (made) => (fixture = made),
+  );
 
   function filesOf(view: View): Files {
     return new Map(listNames(view, 1).map(({ name, ino }) => [name, digest(readWhole(view, ino))]));
   }
 
   function begin(): Branch {
-    const name = `clone-${logs++}`;
+    const name = fresh();
     const view = fixture.view(name);
     const files = filesOf(view);
     return { name, view, files, past: [{ size: view.flush(), files: new Map(files) }] };
@@ -69,7 +65,7 @@ describe('clones of logs', () => {
   }
 
   function clone(from: Branch, at: { size: number; files: Files }): Branch {
-    const name = `clone-${logs++}`;
+    const name = fresh();
     cloneLog(fixture.store, fixture.treeRoot, dirOf(from.name), dirOf(name), at.size);
     const past = from.past.filter(({ size }) => size <= at.size);
     return { name, view: fixture.view(name), files: new Map(at.files), past };

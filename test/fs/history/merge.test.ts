@@ -11,7 +11,7 @@ import { openLog } from '../../../fs/log/log.ts';
 import { RETAIN_ALL, writeRetain } from '../../../fs/log/retention.ts';
 import type { View } from '../../../fs/view/view.ts';
 import { isPgError } from '../../../mdm/error.ts';
-import { dump, Fixture, readWhole, ROOT_CALLER } from '../view/fixture.ts';
+import { dump, type Fixture, readWhole, ROOT_CALLER, useFixture } from '../view/fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { copyModel } from './copy-model.ts';
 import { pathsOf } from './dump-state.ts';
@@ -20,15 +20,8 @@ const CASES = Math.ceil(Number(process.env['PG_TEST_CASES'] ?? 2560) / 64);
 
 describe('what a clone has done, done in the log that it is a clone of', () => {
   let fixture: Fixture;
-  let logs = 0;
-  before(async () => {
-    fixture = new Fixture();
-    await fixture.image(IMAGE);
-  });
-  after(() => fixture.remove());
+  const { fresh, dirOf } = useFixture(IMAGE, (made) => (fixture = made));
 
-  const fresh = (): string => `merge-${logs++}`;
-  const dirOf = (name: string): string => join(fixture.dir, name);
   const conflict = (main: string, clone: string, from: number): string | undefined =>
     findConflict(fixture.store, fixture.treeRoot, dirOf(main), dirOf(clone), from);
 

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { parseRetain } from '../../../cli/retain.ts';
 import { cloneLog } from '../../../fs/history/clone-log.ts';
 import { commitsBackFrom } from '../../../fs/history/commits-back.ts';
@@ -11,18 +10,14 @@ import { openStateAt } from '../../../fs/history/state-at.ts';
 import { type Retain, writeRetain } from '../../../fs/log/retention.ts';
 import type { View } from '../../../fs/view/view.ts';
 import { isPgError } from '../../../mdm/error.ts';
-import { Fixture, readWhole, ROOT_CALLER } from '../view/fixture.ts';
+import { type Fixture, readWhole, ROOT_CALLER, useFixture } from '../view/fixture.ts';
 
 const MIB = 1 << 20;
 const ROUNDS = 8;
 
 describe('history of a log that is cleaned', () => {
   let fixture: Fixture;
-  let logs = 0;
-  before(() => (fixture = new Fixture()));
-  after(() => fixture.remove());
-
-  const dirOf = (name: string): string => join(fixture.dir, name);
+  const { fresh, dirOf } = useFixture([], (made) => (fixture = made));
 
   /** Overwrites a file of 5 MiB again and again, with a checkpoint and a cleaning after each; the sizes of the log at each round. */
   function churn(
@@ -60,7 +55,7 @@ describe('history of a log that is cleaned', () => {
   }
 
   it('goes, but for what is named', () => {
-    const name = `retention-${logs++}`;
+    const name = fresh();
     const dir = dirOf(name);
     const { view, sizes } = churn(name, { bytes: null, ms: null }, (round, size) => {
       if (round === 2) keepSnapshot(fixture.store, null, dir, { name: 'kept', size, root: '', ms: 0, createdMs: 0 });
@@ -90,7 +85,7 @@ describe('history of a log that is cleaned', () => {
   });
 
   it('stays as far as was asked for, in bytes', () => {
-    const name = `retention-${logs++}`;
+    const name = fresh();
     const { view, sizes } = churn(name, { bytes: 12 * MIB, ms: null }, () => {});
     const end = view.flush();
     const found = sizes.map((size) => at(name, size, end));
@@ -106,7 +101,7 @@ describe('history of a log that is cleaned', () => {
   });
 
   it('stays as far as was asked for, in time', () => {
-    const name = `retention-${logs++}`;
+    const name = fresh();
     const { view, sizes } = churn(name, parseRetain('1h'), () => {});
     const end = view.flush();
     assert.deepEqual(

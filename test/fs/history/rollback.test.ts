@@ -11,7 +11,7 @@ import { buildNamespace } from '../../../fs/proof/namespace.ts';
 import { takeSnapshot } from '../../../fs/proof/snapshot.ts';
 import { Follower } from '../../../fs/view/follower.ts';
 import { openView } from '../../../fs/view/open-view.ts';
-import { dump, Fixture, ROOT_CALLER } from '../view/fixture.ts';
+import { dump, type Fixture, ROOT_CALLER, useFixture } from '../view/fixture.ts';
 import type { Model } from '../view/model.ts';
 import { IMAGE, modelOfImage, operation, type Op, Pair } from '../view/programs.ts';
 import { copyModel } from './copy-model.ts';
@@ -31,14 +31,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 describe('a log that is rolled back', () => {
   let fixture: Fixture;
-  let logs = 0;
-  before(async () => {
-    fixture = new Fixture();
-    await fixture.image(IMAGE);
-  });
-  after(() => fixture.remove());
+  const { fresh, dirOf } = useFixture(IMAGE, (made) => (fixture = made));
 
-  const dirOf = (name: string): string => join(fixture.dir, name);
   const sizeOf = (name: string): number => {
     const log = openLog(dirOf(name), { readOnly: true });
     log.close();
@@ -80,7 +74,7 @@ describe('a log that is rolled back', () => {
   it('has the files of then, and all its history', () => {
     fc.assert(
       fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), (steps) => {
-        const name = `back-${logs++}`;
+        const name = fresh();
         const past = runSteps(name, steps);
         const dir = dirOf(name);
         for (const { size, model } of past) {
@@ -110,7 +104,7 @@ describe('a log that is rolled back', () => {
   });
 
   it('gives no inode number a second time, and replays in no time', () => {
-    const name = `back-${logs++}`;
+    const name = fresh();
     const dir = dirOf(name);
     const seen = new Set<number>();
     let view = fixture.view(name);

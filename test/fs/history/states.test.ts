@@ -13,7 +13,7 @@ import { openStateAt, type StateAt } from '../../../fs/history/state-at.ts';
 import { CommitList } from '../../../fs/log/commits.ts';
 import { openLog } from '../../../fs/log/log.ts';
 import { openView } from '../../../fs/view/open-view.ts';
-import { dump, Fixture, ROOT_CALLER } from '../view/fixture.ts';
+import { dump, type Fixture, ROOT_CALLER, useFixture } from '../view/fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from '../view/programs.ts';
 import { dumpState, pathsOf } from './dump-state.ts';
 
@@ -25,15 +25,8 @@ const comparable = (lines: string[]): string[] =>
 
 describe('states of a log', () => {
   let fixture: Fixture;
-  let logs = 0;
-  before(async () => {
-    fixture = new Fixture();
-    await fixture.image(IMAGE);
-  });
-  after(() => fixture.remove());
+  const { fresh, dirOf } = useFixture(IMAGE, (made) => (fixture = made));
 
-  const fresh = (): string => `states-${logs++}`;
-  const dirOf = (name: string): string => join(fixture.dir, name);
   const stateAt = (name: string, size: number): StateAt =>
     openStateAt(fixture.store, fixture.treeRoot, dirOf(name), size);
 

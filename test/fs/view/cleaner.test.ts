@@ -19,7 +19,7 @@ import { SECTOR_BYTES } from '../../../mdm/merkle.ts';
 import { openView } from '../../../fs/view/open-view.ts';
 import type { View } from '../../../fs/view/view.ts';
 import { CRASHES, record, replay } from '../log/disk-recorder.ts';
-import { dump, Fixture, readWhole, ROOT_CALLER } from './fixture.ts';
+import { dump, type Fixture, readWhole, ROOT_CALLER, useFixture } from './fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from './programs.ts';
 
 const MIB = 1 << 20;
@@ -27,19 +27,8 @@ const MIB = 1 << 20;
 describe('the cleaner', function () {
   this.timeout(240_000);
   let fixture: Fixture;
-  let logs = 0;
-  before(async () => {
-    fixture = new Fixture();
-    await fixture.image(IMAGE);
-  });
-  after(() => fixture.remove());
+  const { fresh, dirOf, crash } = useFixture(IMAGE, (made) => (fixture = made));
 
-  const fresh = (): string => `clean-${logs++}`;
-  const dirOf = (name: string): string => join(fixture.dir, name);
-  const crash = (view: View): void => {
-    view.flush();
-    closeSync(view.logFd());
-  };
   /** Bytes of the disk that the log's file takes. */
   const onDisk = (name: string): number => {
     const fd = openSync(join(dirOf(name), 'log'), 'r');

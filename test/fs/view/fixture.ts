@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildTree } from '../../../layers/build.ts';
 import { MergedTree } from '../../../layers/merge.ts';
@@ -80,6 +80,35 @@ export class Fixture {
     await this.store.close();
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+/** Logs of a suite's fixture, each with a directory of its own. */
+export interface FixtureLogs {
+  /** A name that no log has yet. */
+  fresh(): string;
+  dirOf(name: string): string;
+  /** What a view's process leaves behind that is killed: what it flushed, and no checkpoint. */
+  crash(view: View): void;
+}
+
+/** One fixture for all tests of a suite, with an image of these files; `take` gets it before the first. */
+export function useFixture(files: readonly ImageFile[], take: (fixture: Fixture) => void): FixtureLogs {
+  let fixture: Fixture | undefined;
+  let logs = 0;
+  before(async () => {
+    fixture = new Fixture();
+    if (files.length > 0) await fixture.image(files);
+    take(fixture);
+  });
+  after(() => fixture?.remove());
+  return {
+    fresh: () => `log-${logs++}`,
+    dirOf: (name) => join(fixture!.dir, name),
+    crash: (view) => {
+      view.flush();
+      closeSync(view.logFd());
+    },
+  };
 }
 
 /** Everything that can be seen of a view, as text lines that two equal states share: names, attributes, contents; hard links by first path. */

@@ -10,25 +10,13 @@ import { entriesBetween, SCAN_START } from '../../../fs/log/scanner.ts';
 import { openView } from '../../../fs/view/open-view.ts';
 import type { OnlineCheckpoint, View } from '../../../fs/view/view.ts';
 import { bufferRoot } from '../../../mdm/merkle.ts';
-import { dump, Fixture, ROOT_CALLER } from './fixture.ts';
+import { dump, type Fixture, ROOT_CALLER, useFixture } from './fixture.ts';
 import { IMAGE, modelOfImage, operation, Pair } from './programs.ts';
 
 describe('a checkpoint', function () {
   this.timeout(120_000);
   let fixture: Fixture;
-  let logs = 0;
-  before(async () => {
-    fixture = new Fixture();
-    await fixture.image(IMAGE);
-  });
-  after(() => fixture.remove());
-
-  const fresh = (): string => `walk-${logs++}`;
-  const dirOf = (name: string): string => join(fixture.dir, name);
-  const crash = (view: View): void => {
-    view.flush();
-    closeSync(view.logFd());
-  };
+  const { fresh, dirOf, crash } = useFixture(IMAGE, (made) => (fixture = made));
 
   /** A directory of many names and a file of many runs: they are written in stretches. */
   const grow = (view: View, seed: number): void => {
