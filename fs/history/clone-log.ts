@@ -18,6 +18,7 @@ import { CHECKPOINT, OLDER_CHECKPOINT } from '../log/checkpoints.ts';
 import { readFully, syncDirectory, writeFully } from '../log/disk.ts';
 import { readHeader } from '../log/header.ts';
 import { RootsFile } from '../log/roots.ts';
+import { noteShared } from '../log/sharing.ts';
 import { CHECKPOINT_MAGIC, HASH_MAGIC, readMark, writeMark } from '../log/sidecar.ts';
 import { serializeState } from '../view/state-walk.ts';
 import { needsWhatIsGone, notRetained } from './retained.ts';
@@ -34,8 +35,9 @@ const COPY_BYTES = 1 << 20;
 export function cloneLog(store: Store, treeRoot: Uint8Array | null, from: string, to: string, size: number): number {
   const shared = Math.floor(size / SECTOR_BYTES) * SECTOR_BYTES;
   mkdirSync(to, { mode: 0o700 });
-  // First the links: the cleaner gives nothing back of a file that has several.
+  // First the links: the cleaner gives nothing back of what a file shares that has several.
   linkBases(from, to, shared);
+  if (shared > 0) noteShared(from, shared);
   copyTail(from, to, shared, size);
   const at = openStateAt(store, treeRoot, from, size);
   const { nextIno } = at.state;

@@ -8,6 +8,7 @@ import { punchHole } from './disk.ts';
 import { readHeader } from './header.ts';
 import { retainedSizes } from './retention.ts';
 import { RootsFile, type SectorRoot, sectorOf } from './roots.ts';
+import { forgetShared, sharedEnd } from './sharing.ts';
 import { CHECKPOINT_MAGIC, readMarkHeader } from './sidecar.ts';
 import { neededSectors } from './needed.ts';
 
@@ -33,18 +34,33 @@ export class Reclaimer {
     this.#roots = new RootsFile(dir, salt);
   }
 
-  /** Bytes before `size` that take no space in the log's own file: given back, or another log's. */
-  absentBytes(): number {
-    const base = (this.#baseBytes ??= baseBytes(this.#dir));
-    const own = (): SectorRoot[] => this.#roots.all().slice(sectorOf(base));
-    this.#goneSectors ??= own().reduce((sum, { isGone }) => sum + (isGone ? 1 : 0), 0);
-    return this.#goneSectors * SECTOR_BYTES + base;
+  /** Sectors from the first on that this log cannot give back, as of the last `refreshSharing`: they lie in other logs' files, or clones share them. */
+  get fixedSectors(): number {
+    return (this.#fixedSectors ??= this.#countFixed());
   }
-  #baseBytes: number | undefined;
+  #fixedSectors: number | undefined;
 
-  /** Whether a sector's bytes are in the log's own file. */
+  #countFixed(): number {
+    return sectorOf(Math.max(baseBytes(this.#dir), Math.min(sharedEnd(this.#dir, this.#fd), fstatSync(this.#fd).size)));
+  }
+
+  /** Looks whether somebody has made a clone, or removed one. */
+  refreshSharing(): void {
+    const fixed = this.#countFixed();
+    if (fixed !== this.#fixedSectors) this.#goneSectors = undefined;
+    this.#fixedSectors = fixed;
+  }
+
+  /** Bytes of the log that are given back, or cannot be (`fixedSectors`). */
+  absentBytes(): number {
+    const own = (): SectorRoot[] => this.#roots.all().slice(this.fixedSectors);
+    this.#goneSectors ??= own().reduce((sum, { isGone }) => sum + (isGone ? 1 : 0), 0);
+    return (this.#goneSectors + this.fixedSectors) * SECTOR_BYTES;
+  }
+
+  /** Whether a sector's bytes are in the log's own file, and nobody shares them. */
   isThere(sector: number): boolean {
-    return sector * SECTOR_BYTES >= baseBytes(this.#dir) && this.#roots.get(sector)?.isGone !== true;
+    return sector >= this.fixedSectors && this.#roots.get(sector)?.isGone !== true;
   }
 
   /** Entries from here on stay; 0 while there are not two checkpoints. */
@@ -55,7 +71,7 @@ export class Reclaimer {
     return Math.min(...sizes, ...retainedSizes(this.#dir, KEPT_STATES));
   }
 
-  /** The sectors that can be given back, as far as their roots are kept; `isLive` tells what the state now needs. Empty while clones share the file. */
+  /** The sectors that can be given back, as far as their roots are kept; `isLive` tells what the state now needs. */
   candidates(isLive: (sector: number) => boolean): number[] {
     const end = sectorOf(this.horizon());
     if (end === 0) return [];
@@ -76,6 +92,7 @@ export class Reclaimer {
   /** Opening to write: what a crash left of a checkpoint in the making goes, and what was noted to be gone is given back again, unless somebody needs it by now. */
   finishInterrupted(): void {
     removeNewCheckpoint(this.#dir);
+    forgetShared(this.#dir, this.#fd);
     const kept = this.#roots.all();
     if (!kept.some(({ isGone }) => isGone)) return;
     const isKept = keptByOthers(this.#dir, this.#fd, this.#salt);
@@ -114,11 +131,11 @@ export class Reclaimer {
 }
 
 /**
- * Whether a sector must stay for others than the state now: the checkpoints, the states that are kept by name, and clones that share the file. As it is at this
- * moment: any process may keep a state or make a clone.
+ * Whether a sector must stay for others than the state now: the checkpoints, the states that are kept by name, and clones that share the file up to some place. As
+ * it is at this moment: any process may keep a state or make a clone.
  */
 function keptByOthers(dir: string, fd: number, salt: number): (sector: number) => boolean {
-  if (fstatSync(fd).nlink > 1) return () => true;
+  const shared = sharedEnd(dir, fd);
   const needed = new Set<number>();
   for (const path of [CHECKPOINT, OLDER_CHECKPOINT, ...keptFiles(dir)]) {
     const sectors = neededSectors(join(dir, path), salt);
@@ -126,7 +143,7 @@ function keptByOthers(dir: string, fd: number, salt: number): (sector: number) =
     if (sectors === undefined) return () => true;
     for (const { sector } of sectors) needed.add(sector);
   }
-  return (sector) => needed.has(sector);
+  return (sector) => sector * SECTOR_BYTES < shared || needed.has(sector);
 }
 
 /** Files of the states that are kept by name, as paths in the log's directory; those in the making are not. */

@@ -66,10 +66,13 @@ export class Cleaner {
     this.#log = log;
   }
 
-  /** Bytes of the log's file that are there, and how many of them the files need. */
+  /** Bytes of the log's file that are there, and how many of them the files need; neither of what clones share, which stays as it is. */
   usage(): { presentBytes: number; liveBytes: number } {
-    const presentBytes = Math.max(0, this.#log.size - this.#log.reclaimer.absentBytes());
-    return { presentBytes, liveBytes: Math.min(presentBytes, this.#state.live.total) };
+    const { live } = this.#state;
+    const { reclaimer, size } = this.#log;
+    const presentBytes = Math.max(0, size - reclaimer.absentBytes());
+    const liveBytes = live.total - live.before(reclaimer.fixedSectors);
+    return { presentBytes, liveBytes: Math.min(presentBytes, liveBytes) };
   }
 
   /** How far the log is beyond what it should take: at 1 it has twice what is needed, and the floor. */
@@ -83,6 +86,7 @@ export class Cleaner {
    * dead. `checkpointBytes`: what one takes.
    */
   isDue(checkpointBytes: number, freeBytes: number): boolean {
+    this.#log.reclaimer.refreshSharing();
     const { presentBytes, liveBytes } = this.usage();
     const dead = presentBytes - liveBytes;
     this.#isScarce = freeBytes < dead;

@@ -33,6 +33,13 @@ export class LiveSectors {
     return this.#bytes[sector] ?? 0;
   }
 
+  /** Needed bytes of the sectors before this one. */
+  before(sector: number): number {
+    let sum = 0;
+    for (let i = 0; i < Math.min(sector, this.#bytes.length); i++) sum += this.#bytes[i]!;
+    return sum;
+  }
+
   /** The sectors of which something is needed, in order. */
   sectors(): { sector: number; bytes: number }[] {
     const found: { sector: number; bytes: number }[] = [];

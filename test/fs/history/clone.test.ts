@@ -33,6 +33,8 @@ interface Branch {
   view: View;
   files: Files;
   past: { size: number; files: Files }[];
+  /** Sizes of states that have a name: they stay. */
+  kept: Set<number>;
 }
 
 describe('clones of logs', () => {
@@ -50,7 +52,7 @@ describe('clones of logs', () => {
     const name = fresh();
     const view = fixture.view(name);
     const files = filesOf(view);
-    return { name, view, files, past: [{ size: view.flush(), files: new Map(files) }] };
+    return { name, view, files, past: [{ size: view.flush(), files: new Map(files) }], kept: new Set() };
   }
 
   /** Writes a file of so many MiB (or part of one that is there), and commits. */
@@ -68,12 +70,24 @@ describe('clones of logs', () => {
     const name = fresh();
     cloneLog(fixture.store, fixture.treeRoot, dirOf(from.name), dirOf(name), at.size);
     const past = from.past.filter(({ size }) => size <= at.size);
-    return { name, view: fixture.view(name), files: new Map(at.files), past };
+    return { name, view: fixture.view(name), files: new Map(at.files), past, kept: new Set() };
   }
 
-  function check({ name, view, files, past }: Branch): void {
+  function keep(branch: Branch, at: { size: number }): void {
+    const dir = dirOf(branch.name);
+    if (branch.kept.has(at.size) || !isRetained(dir, at.size)) return;
+    const snapshot = { name: `s${at.size}`, size: at.size, root: '', ms: 0, createdMs: 0 };
+    keepSnapshot(fixture.store, fixture.treeRoot, dir, snapshot);
+    branch.kept.add(at.size);
+  }
+
+  function check({ name, view, files, past, kept }: Branch): void {
     assert.deepEqual(filesOf(view), files);
     for (const { size, files: then } of past) {
+      if (!isRetained(dirOf(name), size)) {
+        assert.ok(!kept.has(size), 'what has a name stays');
+        continue;
+      }
       const log = openLog(dirOf(name), { readOnly: true, limit: size });
       const before = openView(fixture.tree, fixture.store, log);
       assert.deepEqual(filesOf(before), then);
@@ -97,6 +111,8 @@ describe('clones of logs', () => {
       weight: 1,
       arbitrary: fc.record({ does: fc.constantFrom('remove' as const, 'remount' as const), branch: fc.nat(9) }),
     },
+    { weight: 2, arbitrary: fc.record({ does: fc.constant('clean' as const), branch: fc.nat(9) }) },
+    { weight: 1, arbitrary: fc.record({ does: fc.constant('keep' as const), branch: fc.nat(9), at: fc.nat(9) }) },
   );
 
   it('go their own ways, whichever is removed first', () => {
@@ -107,8 +123,12 @@ describe('clones of logs', () => {
         for (const one of actions) {
           const branch = branches[one.branch % branches.length]!;
           if (one.does === 'write') write(branch, one.file, one.mib, one.seed);
-          else if (one.does === 'clone') branches.push(clone(branch, branch.past[one.at % branch.past.length]!));
-          else if (one.does === 'remount') {
+          else if (one.does === 'clean') branch.view.clean();
+          else if (one.does === 'keep') keep(branch, branch.past[one.at % branch.past.length]!);
+          else if (one.does === 'clone') {
+            const at = branch.past[one.at % branch.past.length]!;
+            if (isRetained(dirOf(branch.name), at.size)) branches.push(clone(branch, at));
+          } else if (one.does === 'remount') {
             branch.view.close();
             branch.view = fixture.view(branch.name);
           } else if (branches.length > 1) {
@@ -143,6 +163,22 @@ describe('clones of logs', () => {
     assert.ok(sectors.length >= 3);
     return { branch, at, sectors };
   }
+
+  it('leave their parent what it writes behind them: that is given back', () => {
+    const branch = begin();
+    write(branch, 'a', 9, 1);
+    const cloned = clone(branch, branch.past.at(-1)!);
+    for (let seed = 2; seed < 8; seed++) write(branch, 'a', 9, seed);
+    const space = (): number => statSync(join(dirOf(branch.name), 'log')).blocks * 512;
+    const before = space();
+    assert.ok(branch.view.clean().givenBackBytes >= 9 * SECTOR);
+    assert.ok(space() < before - 9 * SECTOR);
+    const { presentBytes, liveBytes } = branch.view.cleaner!.usage();
+    assert.ok(liveBytes >= 9 << 20 && presentBytes < liveBytes + 3 * SECTOR, `${presentBytes} of which ${liveBytes}`);
+    check(cloned);
+    check(branch);
+    for (const { view } of [branch, cloned]) view.close();
+  });
 
   it('keep what they need, though the cleaner had chosen it before they were made', () => {
     const { branch, at, sectors } = cleanable();
