@@ -7,7 +7,16 @@ import type { Cleaner } from './view/cleaner.ts';
 import type { CleaningReport, View } from './view/view.ts';
 
 /** From this part of the space that a log should take at most, it is hashed though requests come. */
-const HASH_PRESSURE = 0.6;
+const HASH_PRESSURE = 0.5;
+/**
+ * From so much of it on, while something is being given back, a writer is slowed down: by so long for each MiB and each time that space again. What is written is
+ * hashed before it can be given back, and whoever writes faster than that would fill the disk.
+ */
+const SLOW_PRESSURE = 1.25;
+const SLOW_MS_PER_MIB = 16;
+/** The debt is paid when it is worth a sleep, at most so much at once. */
+const LEAST_PAUSE_MS = 2;
+const MOST_PAUSE_MS = 10;
 /** How long a run may take for which an operation waits, in slices of this; and how long none is tried after one that gave nothing back. */
 const NOW_MS = 20_000;
 const NOW_SLICE_MS = 50;
@@ -28,6 +37,9 @@ export class CleaningJob {
   #phase: 'idle' | 'moving' | 'checkpoints' | 'hashing' | 'giving back' = 'idle';
   #giving = 0;
   #nothingUntil = 0;
+  /** How long writers are still to be made to wait, and what they had written when that was reckoned. */
+  #debtMs = 0;
+  #writtenThen = 0;
   #waiting: ((result: CleaningReport | Error) => void)[] = [];
   /** Who came when a run had begun: they get another one. */
   readonly #next: ((result: CleaningReport | Error) => void)[] = [];
@@ -61,6 +73,20 @@ export class CleaningJob {
   /** Whether the log takes much more than it should: writers then have to wait for it, a little and often. */
   get isUrgent(): boolean {
     return this.#phase === 'moving' && this.#cleaner.pressure > 1;
+  }
+
+  /** How long whoever writes is to wait now, `bytesWritten` having been written so far: 0 mostly. */
+  pauseMs(bytesWritten: number): number {
+    const bytes = bytesWritten - this.#writtenThen;
+    this.#writtenThen = bytesWritten;
+    if (bytes === 0) return 0;
+    const excess = this.#phase === 'idle' ? 0 : this.#cleaner.pressure - SLOW_PRESSURE;
+    if (excess <= 0) return (this.#debtMs = 0);
+    this.#debtMs += (bytes / (1 << 20)) * excess * SLOW_MS_PER_MIB;
+    if (this.#debtMs < LEAST_PAUSE_MS) return 0;
+    const pause = Math.min(this.#debtMs, MOST_PAUSE_MS);
+    this.#debtMs = 0;
+    return pause;
   }
 
   /** Begins a run if one pays, and looks whether one that waits can go on. */

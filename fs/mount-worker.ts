@@ -46,6 +46,8 @@ const REQUESTS_BETWEEN_LOOKS = 32;
 /** So much to hash is better begun before somebody asks for the root. */
 const HASH_AHEAD_BYTES = 4 << 20;
 
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
+
 /** A verb whose answer waits for the root of at least `size` bytes. */
 interface RootWaiter {
   size: number;
@@ -243,6 +245,8 @@ export class MountWorker {
 
   /** Called before every read of the device. False ends the loop. */
   private attend(): boolean {
+    const pauseMs = this.cleaning?.pauseMs(this.server.session.bytesWritten) ?? 0;
+    if (pauseMs > 0) Atomics.wait(NEVER, 0, 0, pauseMs);
     const asked = this.ring.checkIn();
     if (!asked && --this.untilLook > 0) return true;
     this.untilLook = REQUESTS_BETWEEN_LOOKS;

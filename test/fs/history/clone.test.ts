@@ -76,7 +76,7 @@ describe('clones of logs', () => {
   function keep(branch: Branch, at: { size: number }): void {
     const dir = dirOf(branch.name);
     if (branch.kept.has(at.size) || !isRetained(dir, at.size)) return;
-    const snapshot = { name: `s${at.size}`, size: at.size, root: '', ms: 0, createdMs: 0 };
+    const snapshot = { name: `s${at.size}`, size: at.size, root: '00'.repeat(32), ms: 0, createdMs: 0 };
     keepSnapshot(fixture.store, fixture.treeRoot, dir, snapshot);
     branch.kept.add(at.size);
   }
@@ -195,7 +195,7 @@ describe('clones of logs', () => {
   it('snapshots do, too, and a crash in between', () => {
     const { branch, at, sectors } = cleanable();
     const dir = dirOf(branch.name);
-    const snapshot = { name: 'then', size: at.size, root: '', ms: 0, createdMs: 0 };
+    const snapshot = { name: 'then', size: at.size, root: '00'.repeat(32), ms: 0, createdMs: 0 };
     keepSnapshot(fixture.store, fixture.treeRoot, dir, snapshot);
     giveBackIn(dir, sectors);
     const filesThen = (): Files => {

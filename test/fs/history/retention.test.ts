@@ -58,7 +58,8 @@ describe('history of a log that is cleaned', () => {
     const name = fresh();
     const dir = dirOf(name);
     const { view, sizes } = churn(name, { bytes: null, ms: null }, (round, size) => {
-      if (round === 2) keepSnapshot(fixture.store, null, dir, { name: 'kept', size, root: '', ms: 0, createdMs: 0 });
+      if (round === 2)
+        keepSnapshot(fixture.store, null, dir, { name: 'kept', size, root: '00'.repeat(32), ms: 0, createdMs: 0 });
     });
     const end = view.flush();
     const found = sizes.map((size) => at(name, size, end));

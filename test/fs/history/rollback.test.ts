@@ -60,7 +60,7 @@ describe('a log that is rolled back', () => {
         keepSnapshot(fixture.store, fixture.treeRoot, dir, {
           name: `s${size}.${past.length}`,
           size,
-          root: '',
+          root: '00'.repeat(32),
           ms: 0,
           createdMs: 0,
         });
