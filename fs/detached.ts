@@ -22,6 +22,7 @@ import type { Roots } from '../store/paths.ts';
 import { siblingModule } from '../store/threads.ts';
 import { unmountPath } from './fuse/device.ts';
 import type { MountOptions } from './mount.ts';
+import { isOfDeadMount } from './mount-point.ts';
 import { ownProgram } from './server-process.ts';
 import { hex32, nullable, optional, shaped, text, uint } from '../store/shape.ts';
 
@@ -198,7 +199,7 @@ function isDead(mountPoint: string): boolean {
     statfsSync(mountPoint);
     return false;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOTCONN';
+    return isOfDeadMount(error);
   }
 }
 

@@ -12,6 +12,10 @@ const READ_AHEAD_KIB = 1024;
  */
 const MOST_DIRTY_BYTES = 192 << 20;
 
+/** Whether this is what a mount answers that has lost its server; ECONNABORTED when it did so while it was asked. */
+export const isOfDeadMount = (error: unknown): boolean =>
+  ['ENOTCONN', 'ECONNABORTED'].includes((error as NodeJS.ErrnoException).code ?? '');
+
 /** The mount point must be a directory; a dead mount on it is detached, a live one of ours is refused. */
 export function clearMountPoint(mountPoint: string): void {
   for (let dead = 0; ; dead++) {
@@ -27,7 +31,7 @@ export function clearMountPoint(mountPoint: string): void {
       }
       return;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOTCONN' && dead < 8) {
+      if (isOfDeadMount(error) && dead < 8) {
         detachPath(mountPoint);
         continue;
       }

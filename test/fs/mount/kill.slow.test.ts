@@ -39,6 +39,24 @@ describe('a mount whose server is killed under load', function () {
       label: 'load',
     });
 
+  it('is replaced though it dies in the middle of being asked whether it is there', async () => {
+    await mount();
+    const holder = serverPid();
+    const server = Number(readFileSync(`/proc/${holder}/task/${holder}/children`, 'utf8').trim());
+    // It hears the question, and never answers.
+    process.kill(server, 'SIGSTOP');
+    const killed = new Promise<void>((resolve) =>
+      setTimeout(() => {
+        process.kill(holder, 'SIGKILL');
+        process.kill(server, 'SIGKILL');
+        resolve();
+      }, 1500),
+    );
+    await Promise.all([mount(), killed]);
+    assert.deepEqual(readdirSync(bench.at), []);
+    await stopDetachedMount(bench.roots, bench.at);
+  });
+
   it(`has everything that fsync acknowledged, ${ROUNDS} times in a row`, async () => {
     const known = new Knowledge();
     mkdirSync(bench.logDir, { recursive: true });
