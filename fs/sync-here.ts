@@ -1,4 +1,7 @@
-/** An fdatasync in the serving thread may take this long; one that took longer sends that many to the syncer, twice as many the next time. */
+/**
+ * An fdatasync in the serving thread may take this long; two in a row that took longer send that many to the syncer, twice as many the next time. A single one had zeros to write
+ * that are ahead of the log, or another program's bytes.
+ */
 const HERE_MS = 2;
 const FIRST_BANISHED = 64;
 const MOST_BANISHED = 4096;
@@ -7,6 +10,7 @@ const MOST_BANISHED = 4096;
 export class SyncHere {
   private banished = 0;
   private nextBanished = FIRST_BANISHED;
+  private wasSlow = false;
 
   /** Counts as asked for one fdatasync. */
   pays(): boolean {
@@ -18,10 +22,11 @@ export class SyncHere {
   measure(sync: () => void): void {
     const start = performance.now();
     sync();
-    if (performance.now() - start < HERE_MS) {
-      this.nextBanished = FIRST_BANISHED;
-      return;
-    }
+    const isSlow = performance.now() - start >= HERE_MS;
+    const isSlowAgain = isSlow && this.wasSlow;
+    this.wasSlow = isSlow;
+    if (!isSlow) this.nextBanished = FIRST_BANISHED;
+    if (!isSlowAgain) return;
     this.banished = this.nextBanished;
     this.nextBanished = Math.min(MOST_BANISHED, 2 * this.nextBanished);
   }

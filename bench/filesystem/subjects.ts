@@ -2,9 +2,13 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { canonicalMountPoint, startDetachedMount, stopDetachedMount } from '../../fs/detached.ts';
-import { run } from '../engines.ts';
+import type * as Detached from '../../fs/detached.ts';
+import { HOME, run } from '../engines.ts';
 import type { Lower } from './lower.ts';
+
+/** The built program, as people run it: from the sources every thread of a server would take its types away first. */
+const built = join(HOME, 'dist/fs/detached.js');
+const { canonicalMountPoint, startDetachedMount, stopDetachedMount } = (await import(built)) as typeof Detached;
 
 /** A filesystem under test. */
 export interface Subject {
