@@ -7,7 +7,7 @@ import { bench, inside, perSecond, type Row } from './row.ts';
 
 /** Long enough that a mount's first second, when its code is not compiled yet, is not what is measured. */
 const RANDOM_READS = 20_000;
-const FSYNCS = 2000;
+const FSYNCS = 10_000;
 const DIRECT_MIB = 512;
 const WRITTEN_MIB = 512;
 
