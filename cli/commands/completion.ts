@@ -28,7 +28,12 @@ compdef _pg pg
 `,
   fish: `function __pg_words
   set -l words (commandline -opc) (commandline -ct)
-  pg complete --words -- $words[2..-1] 2>/dev/null
+  set -l found (pg complete --words -- $words[2..-1] 2>/dev/null)
+  if test (count $found) -gt 0
+    printf '%s\\n' $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
 end
 complete -c pg -f -a '(__pg_words)'
 `,

@@ -14,7 +14,7 @@ const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
 const MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 export default class Prune extends PgCommand {
-  static override aliases = ['system:prune', 'image:prune'];
+  static override aliases = ['system:prune'];
   static override summary = 'Remove images that nobody needs, and give their space back.';
   static override description = `Images without a name that no container uses; with --all also those with names. Pinned images (pg pin) stay. The space of what nothing needs
 any more comes back at once, as with pg gc. Containers stay, also those that have ended: what they wrote is in them (pg rm).`;

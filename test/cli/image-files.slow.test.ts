@@ -134,6 +134,32 @@ describe('looking into images', () => {
     assert.equal(tab('pg imag'), 'images\n');
   });
 
+  it('Tab in fish and zsh gives the same words, and files where pg knows none', function () {
+    if (spawnSync('fish', ['--version']).status !== 0 || spawnSync('zsh', ['--version']).status !== 0) this.skip();
+    const env = { ...process.env, PG_ROOT: join(dir, 'pg'), PATH: `${dirname(PG)}:${process.env['PATH']}` };
+    const shell = (program: string, ...words: string[]): string =>
+      execFileSync(program, words, { env, cwd: join(dir, 'pg'), encoding: 'utf8' });
+    const fish = (line: string): string => shell('fish', '-c', 'pg completion fish | source; complete -C $argv', line);
+    // What zsh's own completion system has for functions to call.
+    const zsh = (line: string): string =>
+      shell(
+        'zsh',
+        '-fc',
+        `compdef() { :; }; compadd() { print -l -- \${(P)2}; }; _files() { print files; }
+         eval "$(pg completion zsh)"; words=(\${(z)1}); [[ $1 == *' ' ]] && words+=(''); CURRENT=$#words; _pg`,
+        'zsh',
+        line,
+      );
+    for (const [line, found] of [
+      ['pg imag', 'images\n'],
+      ['pg run --rm ngi', 'nginx:latest\n'],
+      ['pg cat redis:/etc/os-rel', 'redis:/etc/os-release\n'],
+      ['pg snapshot ', 'create\nls\nrm\n'],
+    ] as const)
+      assert.deepEqual([fish(line), zsh(line)], [found, found], line);
+    assert.deepEqual([fish('pg mount ./inde'), zsh('pg mount ./inde')], ['./index/\n', 'files\n']);
+  });
+
   it('ends quietly when nobody reads on', () => {
     const { stderr, status } = spawnSync(
       'sh',
