@@ -1,10 +1,9 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openLog } from '../fs/log/log.ts';
 import { openView } from '../fs/view/open-view.ts';
 import type { CleaningReport } from '../fs/view/view.ts';
 import { openTree } from '../layers/tree.ts';
-import { PgError } from '../mdm/error.ts';
 import type { Roots } from '../store/paths.ts';
 import { ask, isNotRunning, lockStopped } from './containers.ts';
 import { requireOwner } from './migrate-state.ts';
@@ -18,8 +17,8 @@ export interface Cleaning extends CleaningReport {
 
 /**
  * Cleans the log of a container, which may run, or of a named mount that is not mounted, whether it pays or not: what the files need is moved out of sparse sectors,
- * and what neither they, snapshots nor retained history need goes back to the disk. PgError NO_SUCH_CONTAINER, CONTAINER_MOVED; LOG_SHARED while clones share
- * the log's file; LOG_BUSY for a mount that is written; BUSY; of the disk.
+ * and what neither they, snapshots nor retained history need goes back to the disk. What clones share stays. PgError NO_SUCH_CONTAINER, CONTAINER_MOVED;
+ * LOG_BUSY for a mount that is written; BUSY; of the disk.
  */
 export async function cleanLog(roots: Roots, ref: string): Promise<Cleaning> {
   const subject = await findSubject(roots, ref);
@@ -27,11 +26,6 @@ export async function cleanLog(roots: Roots, ref: string): Promise<Cleaning> {
   if (id !== undefined) requireOwner(roots, id, name);
   const path = join(dir, 'log');
   if (!existsSync(path)) return { name, movedBytes: 0, damaged: 0, givenBackBytes: 0 };
-  if (statSync(path).nlink > 1) {
-    throw new PgError('LOG_SHARED', `the log of ${name} is shared with clones of it: nothing of it can be given back`, {
-      hint: 'once they are removed it is: pg ps -a, pg rm CLONE',
-    });
-  }
   if (id !== undefined) {
     try {
       return { name, ...((await ask(roots, id, { op: 'clean' })) as CleaningReport) };

@@ -7,8 +7,8 @@ import { humanSize } from '../output.ts';
 export default class Clean extends PgCommand {
   static override summary = "Give back now what a container's files need no more, running or not.";
   static override description = `It is done by itself while a container runs, when more than half of its log is dead (and more than 32 MiB are). Prints how many bytes of files were written
-again elsewhere, and how much went back to the disk, in sectors of 4 MiB. Snapshots and --retain keep what they need, and nothing is given back while clones
-share the log. pg df shows what is dead.`;
+again elsewhere, and how much went back to the disk, in sectors of 4 MiB. Snapshots and --retain keep what they need, and nothing is given back of what clones
+share. pg df shows what is dead.`;
   static override examples = [
     '<%= config.bin %> clean web',
     { description: 'All of them', command: '<%= config.bin %> clean $(<%= config.bin %> ps -aq)' },

@@ -177,6 +177,21 @@ describe('fs: a mount', () => {
     assert.ok(readFileSync(bench.path('keep')).equals(Buffer.alloc(3 << 20, 'keep')));
   });
 
+  it('copies by copy_file_range(2) without writing the bytes again', async () => {
+    const mount = await bench.mount();
+    writeFileSync(bench.path('source'), Buffer.alloc(8 << 20, 'shared'));
+    const before = (await mount.commit()).size;
+    const script =
+      'import os,sys; a=os.open(sys.argv[1],0); b=os.open(sys.argv[2],os.O_CREAT|os.O_RDWR); print(os.copy_file_range(a,b,8<<20)); os.fsync(b)';
+    const { stdout } = spawnSync('python3', ['-c', script, bench.path('source'), bench.path('copy')], {
+      encoding: 'utf8',
+    });
+    assert.equal(Number(stdout), 8 << 20);
+    const grown = (await mount.commit()).size - before;
+    assert.ok(grown < 4096, `the log grew by ${grown} bytes`);
+    assert.ok(readFileSync(bench.path('copy')).equals(Buffer.alloc(8 << 20, 'shared')));
+  });
+
   it('lists what changed', async () => {
     const mount = await bench.mount();
     mkdirSync(bench.path('d'));
