@@ -22,7 +22,8 @@ const MADV_DONTNEED = 4;
 /** What is free of the heaps. Takes some 10 ms. */
 function giveHeapBack(): void {
   // A process of pg's is started with --expose-gc (server-process.ts, runtime/shim-process.ts).
-  if (process.memoryUsage().heapUsed < SMALL_HEAP_BYTES) globalThis.gc?.();
+  if (process.memoryUsage().heapUsed < SMALL_HEAP_BYTES)
+    globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' });
   cMallocTrim(0);
 }
 
