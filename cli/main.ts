@@ -1,11 +1,11 @@
 import { enableCompileCache } from 'node:module';
-import { codeCacheDir } from '../store/code-cache.ts';
+import { codeCacheDir, makeCodeCache } from '../store/code-cache.ts';
 import { exitWithoutTeardown } from '../store/end-process.ts';
 import { EXIT_ENGINE } from './exit-codes.ts';
 import { separateCommand, takeGlobals } from './argv.ts';
 
 // Compiled code is kept between calls: it halves the time to the first line of a command.
-enableCompileCache(codeCacheDir(process.env, process.getuid?.() ?? 0));
+enableCompileCache(makeCodeCache(codeCacheDir(process.env, process.getuid?.() ?? 0)));
 exitWithoutTeardown();
 // Before oclif's own, which throws. A reader that has gone is each command's business.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -10,8 +11,18 @@ export function codeCacheDir(env: NodeJS.ProcessEnv, uid: number): string {
   return join(env['XDG_CACHE_HOME'] || join(env['HOME'] || '/nonexistent', '.cache'), 'pg/code');
 }
 
+/** Makes the directory, if it is not there: nobody else's whatever the umask is, which is what Node would go by. Without one, code is compiled every time. */
+export function makeCodeCache(dir: string): string {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  } catch {
+    // A disk that is full or read-only.
+  }
+  return dir;
+}
+
 /** The environment of a process of pg's that is to keep its compiled code. */
 export const withCodeCache = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
   ...env,
-  NODE_COMPILE_CACHE: codeCacheDir(env, process.getuid?.() ?? 0),
+  NODE_COMPILE_CACHE: makeCodeCache(codeCacheDir(env, process.getuid?.() ?? 0)),
 });
