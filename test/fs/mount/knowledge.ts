@@ -58,7 +58,7 @@ export class Knowledge {
   private checkFile(base: string, path: string, version: number | undefined): void {
     const got = existsSync(join(base, path)) ? readFileSync(join(base, path)) : undefined;
     const matches = (v: number | undefined): boolean =>
-      v === undefined || got === undefined ? v === got : got.equals(contentOf(path, v, lengthOf(v)));
+      v === undefined || got === undefined ? v === got : got.equals(contentOf(path, v, lengthOf(path, v)));
     const [, kind, touched, next] = this.underWay.get(path.split('/')[0]!) ?? [];
     if (matches(version)) return;
     assert.ok(touched === path, `${path} is not as of version ${version}`);
