@@ -132,7 +132,8 @@ export async function gone(pid: number): Promise<void> {
   while (existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(textOf(`/proc/${pid}/status`))) await sleep(2);
 }
 
-function kill(pid: number): void {
+/** kill -9 of a process that may be gone already. */
+export function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch (error) {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
+import { childrenOf, gone, kill } from '../holder.ts';
 
 /**
  * A database on the mount and who writes to it: transactions are numbered from 1, one after the other, each of several rows that follow from its number. `acknowledged` is
@@ -41,3 +42,13 @@ export const exited = (child: ChildProcess): Promise<void> =>
   child.exitCode !== null || child.signalCode !== null
     ? Promise.resolve()
     : new Promise((resolve) => child.once('exit', () => resolve()));
+
+/** kill -9 of a program and of those that it has started; resolves when they are gone. */
+export async function killWithChildren(program: ChildProcess): Promise<void> {
+  if (program.pid === undefined) return;
+  const children = childrenOf(program.pid);
+  program.kill('SIGKILL');
+  for (const pid of children) kill(pid);
+  await exited(program);
+  await Promise.all(children.map(gone));
+}

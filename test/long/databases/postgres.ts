@@ -4,8 +4,7 @@ import { chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { childrenOf, gone } from '../holder.ts';
-import { checkCount, type Database, exited, lastWords, rowsOf } from './database.ts';
+import { checkCount, type Database, exited, killWithChildren, lastWords, rowsOf } from './database.ts';
 
 const run = promisify(execFile);
 const LIB = '/usr/lib/postgresql';
@@ -80,18 +79,8 @@ export class Postgres implements Database {
   async kill(): Promise<void> {
     const server = this.#server;
     for (const client of this.#clients) client.kill('SIGKILL');
-    if (server?.pid === undefined) return;
-    const all = childrenOf(server.pid);
-    server.kill('SIGKILL');
-    for (const pid of all) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // It went with its parent.
-      }
-    }
-    await Promise.all([...this.#clients, server].map(exited));
-    await Promise.all(all.map(gone));
+    await Promise.all(this.#clients.map(exited));
+    if (server !== undefined) await killWithChildren(server);
   }
 
   /** psql, which is given one transaction after the other and tells when each is committed. */

@@ -5,8 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { childrenOf, gone } from '../holder.ts';
-import { checkCount, type Database, exited, lastWords, rowsOf } from './database.ts';
+import { checkCount, type Database, killWithChildren, lastWords, rowsOf } from './database.ts';
 
 const START_MS = 60_000;
 
@@ -80,19 +79,7 @@ export class Redis implements Database {
 
   async kill(): Promise<void> {
     this.#writer?.destroy();
-    const server = this.#server;
-    if (server?.pid === undefined) return;
-    const all = childrenOf(server.pid);
-    server.kill('SIGKILL');
-    for (const pid of all) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // It went with its parent.
-      }
-    }
-    await exited(server);
-    await Promise.all(all.map(gone));
+    if (this.#server !== undefined) await killWithChildren(this.#server);
   }
 
   async #start(): Promise<void> {
