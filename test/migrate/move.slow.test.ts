@@ -279,7 +279,8 @@ describe('moving a container', () => {
       await ask({});
       await assert.rejects(ask({ bytes: 2 ** 50 }), { code: 'NO_SPACE' });
       await assert.rejects(ask({ platform: 'linux/s390x' }), { code: 'PLATFORM' });
-      await assert.rejects(ask({ record: '{}' }), { code: 'BAD_RECORD' });
+      await assert.rejects(ask({ record: '{}' }), { code: 'BAD_MESSAGE' });
+      await assert.rejects(ask({ record: JSON.stringify({ ...record, formatVersion: 2 }) }), { code: 'BAD_RECORD' });
       await assert.rejects(ask({ record: JSON.stringify({ ...record, id: '../../etc' }) }), { code: 'BAD_MESSAGE' });
       await assert.rejects(ask({ record: JSON.stringify({ ...record, name: '../x' }) }), { code: 'BAD_NAME' });
       assert.equal(await b.ps('web'), undefined);
