@@ -2,7 +2,7 @@
 # nginx on port 8080. What a visitor writes goes to the container's log, and is there after a restart.
 set -eu
 PATH="$(dirname -- "$0")/../bin:$PATH"
-image=${IMAGE:-$(dirname -- "$0")/../.cache/images/nginx.tar}
+image=${IMAGE:-${PG_IMAGE_CACHE:-$(dirname -- "$0")/../.cache/images}/nginx.tar}
 
 pg import "oci-archive:$image"
 pg run -d --name web -p 8080:80 nginx:latest

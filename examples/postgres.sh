@@ -2,7 +2,7 @@
 # PostgreSQL with its cluster in the container's writable layer: made at the first start, there at the second.
 set -eu
 PATH="$(dirname -- "$0")/../bin:$PATH"
-image=${IMAGE:-$(dirname -- "$0")/../.cache/images/postgres.tar}
+image=${IMAGE:-${PG_IMAGE_CACHE:-$(dirname -- "$0")/../.cache/images}/postgres.tar}
 ready() { until pg exec db psql -U postgres -qtc 'select 1' >/dev/null 2>&1; do sleep 0.3; done; }
 
 pg import "oci-archive:$image"

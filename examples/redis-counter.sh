@@ -2,7 +2,7 @@
 # A counter in redis with every increment fsync'd; kill -9 of the container loses none that was answered.
 set -eu
 PATH="$(dirname -- "$0")/../bin:$PATH"
-image=${IMAGE:-$(dirname -- "$0")/../.cache/images/redis.tar}
+image=${IMAGE:-${PG_IMAGE_CACHE:-$(dirname -- "$0")/../.cache/images}/redis.tar}
 
 pg import "oci-archive:$image"
 pg run -d --name counter redis:latest

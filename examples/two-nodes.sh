@@ -3,7 +3,7 @@
 # first, written to, moved to the second and back. Ends with a line that says what was shown; leaves nothing behind.
 set -eu
 home=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
-image=${IMAGE:-$home/.cache/images/nginx.tar}
+image=${IMAGE:-${PG_IMAGE_CACHE:-$home/.cache/images}/nginx.tar}
 work=$(mktemp -d /var/tmp/pg-demo-XXXXXX)
 tag=$(basename "$work" | tail -c 5)
 ns_a=pgdemo-a-$tag ns_b=pgdemo-b-$tag
