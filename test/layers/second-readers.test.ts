@@ -129,6 +129,12 @@ function unescaped(line: string): string {
   );
 }
 
+/**
+ * Whether it may give something that has no body (a link, a directory, a FIFO) a size, or something with a size another type: for Go (so docker, so us) it has no body then either, for GNU tar it has
+ * one, for libarchive it depends on the archive's other headers.
+ */
+const givesBody = ({ at }: { at: number }): boolean => (at >= 124 && at < 136) || at === 156;
+
 describe(`other readers of tars (${RUNS} and ${PROGRAM_RUNS} tars)`, function () {
   this.timeout(600_000);
   let dir: string;
@@ -171,6 +177,7 @@ describe(`other readers of tars (${RUNS} and ${PROGRAM_RUNS} tars)`, function ()
             // A line feed in a name makes two lines of it.
             if (a === undefined || b === undefined || a.some(({ name }) => name.includes('\n'))) return;
             both++;
+            if (mutations.some(givesBody) && a.some(({ type }) => type !== 'file')) return;
             assert.deepEqual(
               a.map(({ name }) => name),
               b,
